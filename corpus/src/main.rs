@@ -1,0 +1,2 @@
+//! corpus
+fn main() {}
