@@ -1,0 +1,33 @@
+//! Exact float32 arithmetic: the same bits on every machine.
+//!
+//! Everything here implements the numerics id [`NUMERICS_ID`], whose normative text is `SEMANTICS.md` in this crate's folder.
+//! The scalar code under `reference/` *is* the semantics in executable form; every other [`Path`] is a faster way to the
+//! same bits, and the tests compare them with `==`.
+//!
+//! The crate knows nothing of models or networks. Tensors are row-major `&[f32]` slices; an operation checks the lengths of its
+//! slices and panics on a mismatch, since that is a bug of the caller and never the fault of outside data.
+//!
+//! Where to start: [`Exec`] (which path, how many threads), [`ops`] (what a Llama needs), [`gemm()`], [`reduce`], [`math`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cpu;
+mod exec;
+mod fma;
+mod gemm;
+pub mod math;
+pub mod ops;
+mod platform;
+pub mod reduce;
+mod reference;
+pub mod scalar64;
+mod selftest;
+
+pub use exec::{Exec, ExecError, THREADS_MAX};
+pub use fma::fma_exact;
+pub use gemm::{Layout, gemm};
+pub use platform::{ParsePathError, Path};
+pub use selftest::{SelfTestError, self_test};
+
+/// The name of this arithmetic, as it stands in a run's manifest. Any change of a single bit is a new name.
+pub const NUMERICS_ID: &str = "f32-exact/1";

@@ -1,0 +1,51 @@
+//! Cross entropy of the softmax over the vocabulary.
+
+use crate::exec::Exec;
+use crate::platform::Path;
+use crate::reference;
+
+fn check(logits: usize, targets: &[u32], losses: usize) -> usize {
+    assert_eq!(targets.len(), losses, "targets and losses");
+    assert!(logits.is_multiple_of(targets.len()), "{logits} logits for {losses} tokens");
+    let vocab = logits / losses;
+    assert!(targets.iter().all(|&id| (id as usize) < vocab), "a target is outside the vocabulary of {vocab}");
+    vocab
+}
+
+/// `losses[t] = log(Σ exp(l - max)) - (l[target] - max)` in nats, with `logits[tokens, vocab]`, `targets[tokens]`. A NaN loss is the
+/// canonical one.
+///
+/// # Panics
+/// When the lengths don't fit or a target is outside the vocabulary.
+pub fn cross_entropy_losses(exec: &Exec, logits: &[f32], targets: &[u32], losses: &mut [f32]) {
+    if targets.is_empty() {
+        return assert!(logits.is_empty() && losses.is_empty(), "logits without targets");
+    }
+    check(logits.len(), targets, losses.len());
+    match exec.path() {
+        Path::Scalar => reference::loss::cross_entropy_losses(logits, targets, losses),
+        _ => reference::loss::cross_entropy_losses(logits, targets, losses),
+    }
+}
+
+/// The losses of [`cross_entropy_losses`]; and every logit is replaced by its gradient,
+/// `(exp(l - max) * (1 / Σ) - [j == target]) * grad_scale`.
+///
+/// # Panics
+/// When the lengths don't fit or a target is outside the vocabulary.
+pub fn cross_entropy_forward_backward(
+    exec: &Exec,
+    logits: &mut [f32],
+    targets: &[u32],
+    losses: &mut [f32],
+    grad_scale: f32,
+) {
+    if targets.is_empty() {
+        return assert!(logits.is_empty() && losses.is_empty(), "logits without targets");
+    }
+    check(logits.len(), targets, losses.len());
+    match exec.path() {
+        Path::Scalar => reference::loss::cross_entropy_forward_backward(logits, targets, losses, grad_scale),
+        _ => reference::loss::cross_entropy_forward_backward(logits, targets, losses, grad_scale),
+    }
+}

@@ -1,0 +1,26 @@
+//! What a Llama needs, forward and backward, and what its optimisers need.
+//!
+//! Every operation takes the [`Exec`](crate::Exec) first. Shapes stand in the docs as `[rows, columns]`; slices are row-major and dense.
+//! "Continues a chain" means that the output holds a running sum which the operation extends in order: so a batch may be cut
+//! into micro-batches anywhere between sequences without changing a bit.
+
+mod attention;
+mod elementwise;
+mod embedding;
+mod linear;
+mod loss;
+mod norm;
+mod optim;
+mod rope;
+
+pub use attention::{AttentionShape, attention_backward, attention_forward};
+pub use elementwise::{
+    add, add_assign, axpby, div_assign, lerp, mul_assign, scale, scaled_add, sqrt_assign, sub, swiglu_backward,
+    swiglu_forward,
+};
+pub use embedding::{embedding_backward, embedding_forward};
+pub use linear::{LinearShape, linear_backward_input, linear_backward_weight, linear_forward};
+pub use loss::{cross_entropy_forward_backward, cross_entropy_losses};
+pub use norm::{rmsnorm_backward, rmsnorm_forward};
+pub use optim::{AdamwScalars, NesterovScalars, adamw_update, nesterov_update};
+pub use rope::{RopeShape, rope_backward, rope_forward, rope_tables};

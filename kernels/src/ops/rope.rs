@@ -1,0 +1,58 @@
+//! Rotary positions in the "rotate half" convention of Hugging Face's Llama: pairs `(i, i + head_dim / 2)`.
+
+use crate::exec::Exec;
+use crate::platform::Path;
+use crate::{reference, scalar64};
+
+/// The sizes of a rotated tensor `[tokens, heads, head_dim]`; the position of a row is `row % seq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RopeShape {
+    /// Positions of a sequence.
+    pub seq: usize,
+    /// Heads of a row.
+    pub heads: usize,
+    /// Elements of a head, even.
+    pub head_dim: usize,
+}
+
+/// The tables `cos[seq, head_dim / 2]` and `sin[seq, head_dim / 2]` of the angles `pos * theta^(-2 i / head_dim)`, in float64 with the
+/// pinned [`scalar64`] functions, rounded once at the end.
+///
+/// # Panics
+/// When `head_dim` is odd.
+pub fn rope_tables(theta: f64, head_dim: usize, seq: usize) -> (Vec<f32>, Vec<f32>) {
+    assert!(head_dim.is_multiple_of(2), "head_dim {head_dim} is odd");
+    let half = head_dim / 2;
+    let frequencies: Vec<f64> =
+        (0..half).map(|i| 1.0 / scalar64::pow(theta, (2 * i) as f64 / head_dim as f64)).collect();
+    let angles = || (0..seq).flat_map(|pos| frequencies.iter().map(move |frequency| pos as f64 * frequency));
+    (angles().map(|a| scalar64::cos(a) as f32).collect(), angles().map(|a| scalar64::sin(a) as f32).collect())
+}
+
+/// Rotates every pair `(a, b)` of `x[tokens, heads, head_dim]` in place: `a' = fma(a, cos, -(b sin))`, `b' = fma(b, cos, a sin)`.
+///
+/// # Panics
+/// When the lengths don't fit.
+pub fn rope_forward(exec: &Exec, shape: RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    rope(exec, &shape, x, cos, sin, false);
+}
+
+/// The inverse rotation, which is the gradient's: as [`rope_forward`] with `-sin`.
+///
+/// # Panics
+/// When the lengths don't fit.
+pub fn rope_backward(exec: &Exec, shape: RopeShape, dx: &mut [f32], cos: &[f32], sin: &[f32]) {
+    rope(exec, &shape, dx, cos, sin, true);
+}
+
+fn rope(exec: &Exec, shape: &RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32], inverse: bool) {
+    let width = shape.heads * shape.head_dim;
+    assert!(shape.head_dim.is_multiple_of(2), "odd head_dim in {shape:?}");
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no rows of {shape:?}", x.len());
+    let table = shape.seq * shape.head_dim / 2;
+    assert!(cos.len() == table && sin.len() == table, "tables of {} and {} for {shape:?}", cos.len(), sin.len());
+    match exec.path() {
+        Path::Scalar => reference::rope::rope(shape, x, cos, sin, inverse),
+        _ => reference::rope::rope(shape, x, cos, sin, inverse),
+    }
+}

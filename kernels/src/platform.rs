@@ -1,0 +1,88 @@
+//! Which implementation runs: one enum, chosen at run time.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An implementation of `f32-exact/1`. All of them give the same bits; they differ in speed only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Path {
+    /// The scalar reference, which is the semantics. Slow, single-threaded, obvious.
+    Scalar,
+    /// Safe code for any CPU, vectorised by the compiler, with a software fused multiply-add where the build target has none.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+}
+
+impl Path {
+    /// The fastest path that this CPU can run.
+    pub fn detect() -> Path {
+        if Path::Avx2.is_available() { Path::Avx2 } else { Path::Portable }
+    }
+
+    /// Every path that this CPU can run, slowest first.
+    pub fn available() -> Vec<Path> {
+        [Path::Scalar, Path::Portable, Path::Avx2].into_iter().filter(|path| path.is_available()).collect()
+    }
+
+    /// Whether this CPU can run the path.
+    pub fn is_available(self) -> bool {
+        match self {
+            Path::Scalar | Path::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Path::Avx2 => false,
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Path::Scalar => "scalar",
+            Path::Portable => "portable",
+            Path::Avx2 => "avx2",
+        })
+    }
+}
+
+/// A name that is no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kernel path {name:?}: use scalar, portable or avx2")]
+pub struct ParsePathError {
+    /// What was given.
+    pub name: String,
+}
+
+impl FromStr for Path {
+    type Err = ParsePathError;
+
+    fn from_str(name: &str) -> Result<Path, ParsePathError> {
+        match name {
+            "scalar" => Ok(Path::Scalar),
+            "portable" => Ok(Path::Portable),
+            "avx2" => Ok(Path::Avx2),
+            _ => Err(ParsePathError { name: name.chars().take(40).collect() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_refused() {
+        for path in [Path::Scalar, Path::Portable, Path::Avx2] {
+            assert_eq!(path.to_string().parse::<Path>(), Ok(path));
+        }
+        assert_eq!("AVX2".parse::<Path>(), Err(ParsePathError { name: "AVX2".into() }));
+    }
+
+    #[test]
+    fn the_detected_path_is_available() {
+        assert!(Path::available().contains(&Path::detect()));
+    }
+}
