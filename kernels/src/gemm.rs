@@ -75,6 +75,6 @@ pub fn gemm(
     shape.check(a.len(), b.len(), c.len());
     match exec.path() {
         Path::Scalar => reference::gemm::gemm(&shape, a, b, c),
-        _ => reference::gemm::gemm(&shape, a, b, c),
+        _ => crate::cpu::gemm::gemm(exec, &shape, a, b, c),
     }
 }

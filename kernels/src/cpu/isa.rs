@@ -27,6 +27,9 @@ pub(crate) trait Isa: Fma {
 
     /// `a * b + c` in each lane, rounded once.
     fn vfma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// Eight rows of eight become eight columns.
+    fn transpose(rows: [Self::V; 8]) -> [Self::V; 8];
 }
 
 /// Safe code for any CPU.
@@ -68,6 +71,17 @@ impl Isa for PortableIsa {
         }
         out
     }
+
+    #[inline(always)]
+    fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        let mut columns = [[0.0; 8]; 8];
+        for (i, column) in columns.iter_mut().enumerate() {
+            for (j, row) in rows.iter().enumerate() {
+                column[j] = row[i];
+            }
+        }
+        columns
+    }
 }
 
 /// AVX2 and FMA. Its methods compile to those instructions only inside a function that enables them, where [`simd_fn`] puts them.
@@ -78,7 +92,10 @@ pub(crate) struct Avx2Isa;
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::{Avx2Isa, Fma, Isa};
-    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+    use std::arch::x86_64::{
+        __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps,
+        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
 
     impl Fma for Avx2Isa {
         #[inline(always)]
@@ -112,6 +129,31 @@ mod avx2 {
         fn vfma(a: __m256, b: __m256, c: __m256) -> __m256 {
             // SAFETY: as in `splat`.
             unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let ((a0, a1), (a2, a3)) = (pair(r[0], r[1]), pair(r[2], r[3]));
+                let ((a4, a5), (a6, a7)) = (pair(r[4], r[5]), pair(r[6], r[7]));
+                let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
+                let ((b0, b1), (b2, b3)) = (quad(a0, a2), quad(a1, a3));
+                let ((b4, b5), (b6, b7)) = (quad(a4, a6), quad(a5, a7));
+                let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
+                let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+                [
+                    low(b0, b4),
+                    low(b1, b5),
+                    low(b2, b6),
+                    low(b3, b7),
+                    high(b0, b4),
+                    high(b1, b5),
+                    high(b2, b6),
+                    high(b3, b7),
+                ]
+            }
         }
     }
 }

@@ -1,0 +1,149 @@
+//! The blocked matrix product.
+//!
+//! B is packed once, by all threads, and shared. Then tasks, each a block of rows times a block of columns of C, run through `k` in
+//! blocks of 384: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. None of
+//! this can be seen in the bits, since each output remains one chain over increasing `k`.
+
+use super::isa::simd_fn;
+use super::micro::{FULL, MR, NR, Tile, tile};
+use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
+use super::scratch::{Scratch, Shared, Slot};
+use crate::exec::Exec;
+use crate::gemm::{GemmShape, Layout};
+
+/// Terms of a block: a panel of B (384 × 16) stays in the first-level cache. Measured best of 128 to 512.
+const KC: usize = 384;
+/// Rows of a block of A: 168 × 400 elements stay in the second-level cache.
+const MC: usize = 168;
+/// Elements of B packed at a time, at most: bounds the buffer to 64 MiB.
+const PACKED_B_MAX: usize = 1 << 24;
+/// Multiplications that are worth a task of their own.
+const TASK_MULTIPLICATIONS: usize = 1 << 20;
+
+/// One task: rows `row..row + rows` times the packed columns `col..col + cols`.
+#[derive(Clone, Copy)]
+struct Task {
+    shape: GemmShape,
+    a: *const f32,
+    /// The packed panel of column `col`.
+    packed_b: *const f32,
+    c: *mut f32,
+    row: usize,
+    rows: usize,
+    col: usize,
+    cols: usize,
+}
+
+simd_fn! {
+    fn run_task<I>(task: &Task, packed_a: *mut f32) {
+        let Task { shape, a, packed_b, c, row, rows, col, cols } = *task;
+        let GemmShape { layout, k, lda, ldc, accumulate, .. } = shape;
+        for start in (0..k).step_by(KC) {
+            let terms = KC.min(k - start);
+            let by_k = layout == Layout::TN;
+            // SAFETY: `gemm` checked the slices against the shape; the task's rows, columns and terms lie within it, and `packed_a`
+            // has room for a block of `rows` × `terms`.
+            unsafe {
+                if by_k {
+                    pack_a_columns::<I>(a.add(start * lda + row), lda, rows, terms, packed_a);
+                } else {
+                    pack_a_rows(a.add(row * lda + start), lda, rows, terms, packed_a);
+                }
+                for left in (0..cols).step_by(NR) {
+                    let b = packed_b.add(left * k + start * NR);
+                    let width = NR.min(cols - left);
+                    for top in (0..rows).step_by(MR) {
+                        let height = MR.min(rows - top);
+                        let c = c.add((row + top) * ldc + col + left);
+                        let load = accumulate || start > 0;
+                        if by_k {
+                            let a = packed_a.add(top / MR * a_tile_stride(terms));
+                            let operands = Tile { k: terms, a, a_row: 1, a_k: MR, b, c, ldc, load };
+                            tile::<I, true, FULL>(height, width, operands);
+                        } else {
+                            let a = packed_a.add(top * a_row_stride(terms));
+                            let operands = Tile { k: terms, a, a_row: a_row_stride(terms), a_k: 1, b, c, ldc, load };
+                            tile::<I, false, FULL>(height, width, operands);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// Packs the panel of the columns `col..col + cols` of op(B).
+    fn pack_panel<I>(shape: &GemmShape, b: *const f32, col: usize, cols: usize, target: *mut f32) {
+        // SAFETY: `gemm` checked `b` against the shape, in which the columns lie; `target` has room for a panel.
+        unsafe {
+            match shape.layout {
+                Layout::NN | Layout::TN => pack_b_rows(b.add(col), shape.ldb, shape.k, cols, target),
+                Layout::NT => pack_b_columns::<I>(b.add(col * shape.ldb), shape.ldb, shape.k, cols, target),
+            }
+        }
+    }
+}
+
+/// How C is cut into tasks: rows and columns of each.
+fn cut(exec: &Exec, m: usize, n: usize, k: usize) -> (usize, usize) {
+    let rows = m.div_ceil(m.div_ceil(MC)).next_multiple_of(MR);
+    if exec.threads() == 1 {
+        return (rows, n);
+    }
+    let wanted = (m * n * k / TASK_MULTIPLICATIONS).clamp(1, exec.threads() * 4);
+    let row_blocks = m.div_ceil(rows);
+    let col_blocks = wanted.div_ceil(row_blocks).min(n.div_ceil(128));
+    let cols = n.div_ceil(col_blocks).next_multiple_of(NR);
+    let row_blocks = wanted.div_ceil(n.div_ceil(cols)).max(row_blocks);
+    let rows = m.div_ceil(row_blocks).next_multiple_of(MR).max(4 * MR);
+    (rows.min(MC), cols)
+}
+
+/// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
+pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32]) {
+    let GemmShape { m, n, k, ldc, accumulate, .. } = *shape;
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if !accumulate {
+            c.chunks_mut(ldc).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    let chunk = (PACKED_B_MAX / k).max(NR) / NR * NR;
+    let mut packed = Scratch::take(Slot::PackedB, chunk.min(n.next_multiple_of(NR)) * k);
+    let packed = Shared::new(packed.as_mut_ptr());
+    let c = Shared::new(c.as_mut_ptr());
+    for left in (0..n).step_by(chunk) {
+        let width = chunk.min(n - left);
+        exec.for_each_range(width.div_ceil(NR), NR * k, |panels| {
+            for panel in panels {
+                let cols = NR.min(width - panel * NR);
+                // SAFETY: the panel lies within the buffer taken above.
+                let target = unsafe { packed.get().add(panel * NR * k) };
+                pack_panel(exec.path(), shape, b.as_ptr(), left + panel * NR, cols, target);
+            }
+        });
+        let (rows, cols) = cut(exec, m, width, k);
+        let col_blocks = width.div_ceil(cols);
+        exec.for_each_task(m.div_ceil(rows) * col_blocks, |index| {
+            let (row, col) = (index / col_blocks * rows, index % col_blocks * cols);
+            // SAFETY: `col` is a multiple of 16 below `width`: its panel lies within the buffer.
+            let packed_b = unsafe { packed.get().add(col * k) }.cast_const();
+            let task = Task {
+                shape: *shape,
+                a: a.as_ptr(),
+                packed_b,
+                c: c.get(),
+                row,
+                rows: rows.min(m - row),
+                col: left + col,
+                cols: cols.min(width - col),
+            };
+            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(rows, KC.min(k)));
+            run_task(exec.path(), &task, packed_a.as_mut_ptr());
+        });
+    }
+}

@@ -1,0 +1,77 @@
+//! Buffers that live as long as their thread, so that operations allocate nothing once they are warm.
+
+use std::cell::RefCell;
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A buffer of float32 on a cache line boundary. Its contents are whatever was left there.
+pub(crate) struct Scratch {
+    lines: Vec<Line>,
+    slot: Slot,
+}
+
+/// What a buffer is for; each purpose keeps one buffer for each thread.
+#[derive(Clone, Copy)]
+pub(crate) enum Slot {
+    /// A packed right operand, shared by the threads of one product.
+    PackedB,
+    /// A packed block of a left operand.
+    PackedA,
+    /// All that a head of an attention needs.
+    Attention,
+}
+
+const SLOTS: usize = 3;
+
+thread_local! {
+    static BUFFERS: RefCell<[Vec<Line>; SLOTS]> = const { RefCell::new([const { Vec::new() }; SLOTS]) };
+}
+
+impl Scratch {
+    /// A buffer of at least `len` elements: the thread's own, or a fresh one when that is in use.
+    pub(crate) fn take(slot: Slot, len: usize) -> Scratch {
+        let mut lines = BUFFERS.with(|buffers| std::mem::take(&mut buffers.borrow_mut()[slot as usize]));
+        let needed = len.div_ceil(16);
+        if lines.len() < needed {
+            lines.resize(needed, Line([0.0; 16]));
+        }
+        Scratch { lines, slot }
+    }
+
+    /// The buffer's first element.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        // During a thread's end its buffers may be gone already; then this one simply goes too.
+        let _ = BUFFERS.try_with(|buffers| buffers.borrow_mut()[self.slot as usize] = lines);
+    }
+}
+
+/// A pointer that may be handed to the threads of one operation, which write disjoint parts.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(*mut T);
+
+// SAFETY: whoever makes one promises that threads write disjoint parts only; the pointer itself is plain data.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// A pointer for the threads of one operation.
+    pub(crate) fn new(pointer: *mut T) -> Shared<T> {
+        Shared(pointer)
+    }
+
+    /// The pointer.
+    pub(crate) fn get(&self) -> *mut T {
+        self.0
+    }
+}

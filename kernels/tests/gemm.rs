@@ -1,0 +1,172 @@
+//! The matrix product: every path, thread count, layout and shape against the scalar reference, bit for bit.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Numbers, assert_same, fast_execs, reference};
+use essaim_kernels::{Exec, Layout, gemm};
+use proptest::prelude::*;
+
+/// One product's sizes and strides.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    layout: Layout,
+    m: usize,
+    n: usize,
+    k: usize,
+    /// Elements by which every stored row is longer than needed.
+    slack: usize,
+    accumulate: bool,
+}
+
+impl Case {
+    fn operands(&self, wild: bool) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let mut numbers = Numbers((self.m * 31 + self.n * 17 + self.k) as u64);
+        let (lda, ldb, ldc) = self.strides();
+        let a_rows = if self.layout == Layout::TN { self.k } else { self.m };
+        let b_rows = if self.layout == Layout::NT { self.n } else { self.k };
+        let mut make = |len: usize| if wild { numbers.wild(len) } else { numbers.vec(len, 1.0) };
+        (make(a_rows * lda), make(b_rows * ldb), make(self.m * ldc))
+    }
+
+    fn strides(&self) -> (usize, usize, usize) {
+        let a = if self.layout == Layout::TN { self.m } else { self.k };
+        let b = if self.layout == Layout::NT { self.k } else { self.n };
+        (a + self.slack, b + self.slack, self.n + self.slack)
+    }
+
+    fn run(&self, exec: &Exec, a: &[f32], b: &[f32], c: &mut [f32]) {
+        let (lda, ldb, ldc) = self.strides();
+        gemm(exec, self.layout, self.m, self.n, self.k, a, lda, b, ldb, c, ldc, self.accumulate);
+    }
+
+    fn check(&self, execs: &[Exec], wild: bool) {
+        let (a, b, c) = self.operands(wild);
+        let mut want = c.clone();
+        self.run(&reference(), &a, &b, &mut want);
+        for exec in execs {
+            let mut got = c.clone();
+            self.run(exec, &a, &b, &mut got);
+            assert_same(&got, &want, &format!("{self:?} on {} with {} threads", exec.path(), exec.threads()));
+        }
+    }
+}
+
+const LAYOUTS: [Layout; 3] = [Layout::NN, Layout::NT, Layout::TN];
+
+#[test]
+fn shapes_around_every_boundary_agree() {
+    let execs = fast_execs();
+    // Around the tile (6 × 16), the pair of vectors, the block of A (168) and the block of k (384).
+    let shapes = [
+        (1, 1, 1),
+        (1, 16, 8),
+        (5, 15, 7),
+        (6, 16, 16),
+        (7, 17, 9),
+        (12, 32, 33),
+        (13, 31, 383),
+        (6, 16, 384),
+        (7, 33, 385),
+        (1, 128, 769),
+        (167, 16, 40),
+        (168, 20, 17),
+        (169, 8, 25),
+        (337, 48, 24),
+        (100, 300, 64),
+        (48, 260, 100),
+        (3, 1000, 5),
+    ];
+    for layout in LAYOUTS {
+        for (m, n, k) in shapes {
+            for accumulate in [false, true] {
+                Case { layout, m, n, k, slack: 0, accumulate }.check(&execs, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn strided_operands_agree_and_the_gaps_stay() {
+    let execs = fast_execs();
+    for layout in LAYOUTS {
+        for accumulate in [false, true] {
+            // `operands` fills the gaps of C with random values, which both sides must leave alone.
+            Case { layout, m: 19, n: 37, k: 50, slack: 5, accumulate }.check(&execs, false);
+        }
+    }
+}
+
+#[test]
+fn special_values_agree() {
+    let execs = fast_execs();
+    for layout in LAYOUTS {
+        for accumulate in [false, true] {
+            Case { layout, m: 23, n: 35, k: 21, slack: 0, accumulate }.check(&execs, true);
+            Case { layout, m: 8, n: 16, k: 2, slack: 0, accumulate }.check(&execs, true);
+        }
+    }
+}
+
+#[test]
+fn empty_sizes_agree() {
+    let execs = fast_execs();
+    for layout in LAYOUTS {
+        for (m, n, k) in [(0, 5, 5), (5, 0, 5), (5, 5, 0), (0, 0, 0)] {
+            for accumulate in [false, true] {
+                Case { layout, m, n, k, slack: 2, accumulate }.check(&execs, false);
+            }
+        }
+    }
+}
+
+/// A sum from +0 of products that are all -0 is +0; from -0 it is -0.
+#[test]
+fn the_chain_starts_at_positive_zero() {
+    for exec in fast_execs().iter().chain([&reference()]) {
+        let (a, b) = ([0.0f32; 3], [-1.0f32; 3]);
+        let mut c = [7.0f32];
+        gemm(exec, Layout::NN, 1, 1, 3, &a, 3, &b, 1, &mut c, 1, false);
+        assert_eq!(c[0].to_bits(), 0);
+        c[0] = -0.0;
+        gemm(exec, Layout::NN, 1, 1, 3, &a, 3, &b, 1, &mut c, 1, true);
+        assert_eq!(c[0].to_bits(), 0x8000_0000);
+    }
+}
+
+/// Two products over halves of `k`, the second accumulating, are the product over the whole: micro-batches change no weight gradient.
+#[test]
+fn cutting_k_anywhere_changes_nothing() {
+    let (m, n, k) = (20, 24, 500);
+    let mut numbers = Numbers(5);
+    let (a, b) = (numbers.vec(k * m, 1.0), numbers.vec(k * n, 1.0));
+    let mut want = vec![0.0; m * n];
+    gemm(&reference(), Layout::TN, m, n, k, &a, m, &b, n, &mut want, n, false);
+    for exec in fast_execs() {
+        for cut in [1, 6, 16, 100, 383, 384, 385, 499] {
+            let mut got = vec![0.0; m * n];
+            gemm(&exec, Layout::TN, m, n, cut, &a, m, &b, n, &mut got, n, true);
+            gemm(&exec, Layout::TN, m, n, k - cut, &a[cut * m..], m, &b[cut * n..], n, &mut got, n, true);
+            assert_same(&got, &want, &format!("cut at {cut} on {}", exec.path()));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "A: 5 elements")]
+fn a_short_operand_is_refused() {
+    gemm(&reference(), Layout::NN, 2, 2, 3, &[0.0; 5], 3, &[0.0; 6], 2, &mut [0.0; 4], 2, false);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_shape_agrees(
+        layout in 0usize..3, m in 0usize..70, n in 0usize..90, k in 0usize..450, slack in 0usize..4, accumulate: bool, wild: bool,
+    ) {
+        use std::sync::OnceLock;
+        static EXECS: OnceLock<Vec<Exec>> = OnceLock::new();
+        Case { layout: LAYOUTS[layout], m, n, k, slack, accumulate }.check(EXECS.get_or_init(fast_execs), wild);
+    }
+}
