@@ -2,11 +2,19 @@
 //!
 //! No clock, no randomness of its own, no files, no async, no network, no floats.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::float_arithmetic)
+)]
 
+pub mod assignment;
+pub mod data_order;
 pub mod dataset;
 pub mod encoding;
+pub mod hash_chain;
 pub mod ids;
 pub mod layout;
+pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod manifest;
