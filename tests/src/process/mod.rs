@@ -1,0 +1,5 @@
+//! Real programs as child processes: the harness that the demo and the process tests share.
+
+pub mod child;
+pub mod http;
+pub mod run;
