@@ -8,6 +8,7 @@
 )]
 
 pub mod assignment;
+pub mod chain;
 pub mod data_order;
 pub mod dataset;
 pub mod encoding;
