@@ -144,7 +144,7 @@ impl Exec {
     /// As [`Exec::for_each_chunk`], over two slices of one length.
     ///
     /// # Panics
-    /// When `chunk_len` is zero.
+    /// When `chunk_len` is zero or the lengths differ.
     pub fn for_each_chunk2<T: Send>(
         &self,
         a: &mut [T],
@@ -152,17 +152,32 @@ impl Exec {
         chunk_len: usize,
         work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
     ) {
-        let len = a.len();
-        assert!(chunk_len > 0 && b.len() == len, "chunks of zero elements, or slices of different lengths");
-        if self.pool.is_none() || len <= chunk_len {
-            for (index, (a, b)) in a.chunks_mut(chunk_len).zip(b.chunks_mut(chunk_len)).enumerate() {
-                work(index * chunk_len, a, b);
+        self.for_each_rows((a, 1), (b, 1), chunk_len, work);
+    }
+
+    /// Calls `work(row, a_rows, b_rows)` for consecutive blocks of `rows` rows (the last may be shorter) of two tensors with as many rows, each given
+    /// with its width, in parallel. `row` is the index of the block's first row.
+    ///
+    /// # Panics
+    /// When `rows` or a width is zero, or the tensors have different numbers of rows.
+    pub fn for_each_rows<T: Send>(
+        &self,
+        (a, a_width): (&mut [T], usize),
+        (b, b_width): (&mut [T], usize),
+        rows: usize,
+        work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+    ) {
+        assert!(rows > 0 && a_width > 0 && b_width > 0, "blocks of zero elements");
+        assert_eq!(a.len() * b_width, b.len() * a_width, "tensors with different numbers of rows");
+        if self.pool.is_none() || a.len() <= rows * a_width {
+            for (index, (a, b)) in a.chunks_mut(rows * a_width).zip(b.chunks_mut(rows * b_width)).enumerate() {
+                work(index * rows, a, b);
             }
             return;
         }
         self.install(|| {
-            let chunks = a.par_chunks_mut(chunk_len).zip(b.par_chunks_mut(chunk_len));
-            chunks.enumerate().for_each(|(index, (a, b))| work(index * chunk_len, a, b));
+            let chunks = a.par_chunks_mut(rows * a_width).zip(b.par_chunks_mut(rows * b_width));
+            chunks.enumerate().for_each(|(index, (a, b))| work(index * rows, a, b));
         });
     }
 

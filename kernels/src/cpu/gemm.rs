@@ -22,7 +22,7 @@ const TASK_MULTIPLICATIONS: usize = 1 << 20;
 
 /// One task: rows `row..row + rows` times the packed columns `col..col + cols`.
 #[derive(Clone, Copy)]
-struct Task {
+pub(crate) struct Task {
     shape: GemmShape,
     a: *const f32,
     /// The packed panel of column `col`.

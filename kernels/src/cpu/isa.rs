@@ -28,6 +28,15 @@ pub(crate) trait Isa: Fma {
     /// `a * b + c` in each lane, rounded once.
     fn vfma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// `a + b` in each lane.
+    fn vadd(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * b` in each lane.
+    fn vmul(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a` where `a > b`, else `b`, which so also stands where either is NaN.
+    fn vmax(a: Self::V, b: Self::V) -> Self::V;
+
     /// Eight rows of eight become eight columns.
     fn transpose(rows: [Self::V; 8]) -> [Self::V; 8];
 }
@@ -73,6 +82,21 @@ impl Isa for PortableIsa {
     }
 
     #[inline(always)]
+    fn vadd(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn vmul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn vmax(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
     fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         let mut columns = [[0.0; 8]; 8];
         for (i, column) in columns.iter_mut().enumerate() {
@@ -93,8 +117,8 @@ pub(crate) struct Avx2Isa;
 mod avx2 {
     use super::{Avx2Isa, Fma, Isa};
     use std::arch::x86_64::{
-        __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps,
-        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_permute2f128_ps,
+        _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
 
     impl Fma for Avx2Isa {
@@ -129,6 +153,24 @@ mod avx2 {
         fn vfma(a: __m256, b: __m256, c: __m256) -> __m256 {
             // SAFETY: as in `splat`.
             unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn vadd(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: as in `splat`.
+            unsafe { _mm256_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn vmul(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: as in `splat`.
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn vmax(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: as in `splat`.
+            unsafe { _mm256_max_ps(a, b) }
         }
 
         #[inline(always)]

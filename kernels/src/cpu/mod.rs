@@ -3,8 +3,14 @@
 mod isa;
 mod micro;
 mod pack;
+mod rows;
 mod scratch;
 
+pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod loss;
 pub(crate) mod math;
+pub(crate) mod norm;
+pub(crate) mod reduce;
+pub(crate) mod rope;

@@ -1,5 +1,6 @@
 //! Causal attention with grouped keys and values.
 
+use crate::cpu;
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
@@ -85,7 +86,7 @@ pub fn attention_forward(
     shape.check(&[q, out], &[k, v], stats);
     match exec.path() {
         Path::Scalar => reference::attention::attention_forward(&shape, q, k, v, out, stats),
-        _ => reference::attention::attention_forward(&shape, q, k, v, out, stats),
+        _ => cpu::attention::attention_forward(exec, &shape, q, k, v, out, stats),
     }
 }
 
@@ -113,6 +114,6 @@ pub fn attention_backward(
     shape.check(&[q, out, dout, dq], &[k, v, dk, dv], stats);
     match exec.path() {
         Path::Scalar => reference::attention::attention_backward(&shape, q, k, v, out, dout, dq, dk, dv),
-        _ => reference::attention::attention_backward(&shape, q, k, v, out, dout, dq, dk, dv),
+        _ => cpu::attention::attention_backward(exec, &shape, [q, k, v, out, stats, dout], [dq, dk, dv]),
     }
 }

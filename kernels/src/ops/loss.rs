@@ -1,5 +1,6 @@
 //! Cross entropy of the softmax over the vocabulary.
 
+use crate::cpu;
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
@@ -21,10 +22,16 @@ pub fn cross_entropy_losses(exec: &Exec, logits: &[f32], targets: &[u32], losses
     if targets.is_empty() {
         return assert!(logits.is_empty() && losses.is_empty(), "logits without targets");
     }
-    check(logits.len(), targets, losses.len());
+    let vocab = check(logits.len(), targets, losses.len());
     match exec.path() {
         Path::Scalar => reference::loss::cross_entropy_losses(logits, targets, losses),
-        _ => reference::loss::cross_entropy_losses(logits, targets, losses),
+        path => {
+            let rows = exec.grain(losses.len(), 16 * vocab);
+            exec.for_each_chunk(losses, rows, |row, losses| {
+                let logits = &logits[row * vocab..][..losses.len() * vocab];
+                cpu::loss::cross_entropy_losses(path, logits, &targets[row..], losses);
+            });
+        }
     }
 }
 
@@ -43,9 +50,14 @@ pub fn cross_entropy_forward_backward(
     if targets.is_empty() {
         return assert!(logits.is_empty() && losses.is_empty(), "logits without targets");
     }
-    check(logits.len(), targets, losses.len());
+    let vocab = check(logits.len(), targets, losses.len());
     match exec.path() {
         Path::Scalar => reference::loss::cross_entropy_forward_backward(logits, targets, losses, grad_scale),
-        _ => reference::loss::cross_entropy_forward_backward(logits, targets, losses, grad_scale),
+        path => {
+            let rows = exec.grain(losses.len(), 16 * vocab);
+            exec.for_each_rows((logits, vocab), (losses, 1), rows, |row, logits, losses| {
+                cpu::loss::cross_entropy_forward_backward(path, logits, &targets[row..], losses, grad_scale);
+            });
+        }
     }
 }

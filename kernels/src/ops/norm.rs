@@ -1,5 +1,6 @@
 //! Root-mean-square normalisation over rows.
 
+use crate::cpu;
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
@@ -11,9 +12,18 @@ use crate::reference;
 pub fn rmsnorm_forward(exec: &Exec, x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "x and y");
     assert_eq!(x.len(), rstd.len() * w.len(), "x must be [tokens, d] with rstd [tokens] and w [d]");
+    if x.is_empty() {
+        return;
+    }
     match exec.path() {
         Path::Scalar => reference::norm::rmsnorm_forward(x, w, eps, y, rstd),
-        _ => reference::norm::rmsnorm_forward(x, w, eps, y, rstd),
+        path => {
+            let d = w.len();
+            let rows = exec.grain(rstd.len(), 3 * d);
+            exec.for_each_rows((y, d), (rstd, 1), rows, |row, y, rstd| {
+                cpu::norm::rmsnorm_forward(path, &x[row * d..][..y.len()], w, eps, y, rstd);
+            });
+        }
     }
 }
 
@@ -37,14 +47,23 @@ pub fn rmsnorm_backward(
     assert_eq!(x.len(), dy.len(), "x and dy");
     assert_eq!(x.len(), dx.len(), "x and dx");
     assert_eq!(w.len(), dw.len(), "w and dw");
+    if x.is_empty() {
+        return;
+    }
     match exec.path() {
         Path::Scalar => {
             reference::norm::rmsnorm_backward_input(x, w, rstd, dy, dx, accumulate);
             reference::norm::rmsnorm_backward_weight(x, rstd, dy, dw);
         }
-        _ => {
-            reference::norm::rmsnorm_backward_input(x, w, rstd, dy, dx, accumulate);
-            reference::norm::rmsnorm_backward_weight(x, rstd, dy, dw);
+        path => {
+            let d = w.len();
+            let rows = exec.grain(rstd.len(), 6 * d);
+            exec.for_each_chunk(dx, rows * d, |start, dx| {
+                let (x, dy) = (&x[start..][..dx.len()], &dy[start..][..dx.len()]);
+                cpu::norm::rmsnorm_backward_input(path, x, w, &rstd[start / d..], dy, dx, accumulate);
+            });
+            let cols = exec.grain(d, 3 * rstd.len()).next_multiple_of(16);
+            exec.for_each_chunk(dw, cols, |col, dw| cpu::norm::rmsnorm_backward_weight(path, x, rstd, dy, d, col, dw));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rotary positions in the "rotate half" convention of Hugging Face's Llama: pairs `(i, i + head_dim / 2)`.
 
+use crate::cpu;
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::{reference, scalar64};
@@ -53,6 +54,11 @@ fn rope(exec: &Exec, shape: &RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32],
     assert!(cos.len() == table && sin.len() == table, "tables of {} and {} for {shape:?}", cos.len(), sin.len());
     match exec.path() {
         Path::Scalar => reference::rope::rope(shape, x, cos, sin, inverse),
-        _ => reference::rope::rope(shape, x, cos, sin, inverse),
+        path => {
+            let rows = exec.grain(x.len() / width, 4 * width);
+            exec.for_each_chunk(x, rows * width, |start, x| {
+                cpu::rope::rope(path, shape, start / width, x, cos, sin, inverse);
+            });
+        }
     }
 }

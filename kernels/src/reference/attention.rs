@@ -12,7 +12,7 @@ fn chain(terms: impl Iterator<Item = (f32, f32)>) -> f32 {
 /// `softmax(scale * q · k)` of one query over the keys `0..=i`; stores the row's maximum and the inverse of its sum.
 fn probabilities(scores: &mut [f32], scale: f32) -> (f32, f32) {
     scores.iter_mut().for_each(|score| *score *= scale);
-    let max = reduce::max(scores);
+    let max = reduce::row_max(scores);
     scores.iter_mut().for_each(|score| *score = exp(*score - max));
     let inverse = 1.0 / reduce::sum(scores);
     scores.iter_mut().for_each(|value| *value *= inverse);

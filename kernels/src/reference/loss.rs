@@ -8,7 +8,7 @@ pub(crate) fn cross_entropy_losses(logits: &[f32], targets: &[u32], losses: &mut
     let vocab = logits.len() / targets.len();
     for (t, &target) in targets.iter().enumerate() {
         let row = &logits[t * vocab..][..vocab];
-        let max = reduce::max(row);
+        let max = reduce::row_max(row);
         let exps: Vec<f32> = row.iter().map(|&logit| exp(logit - max)).collect();
         losses[t] = canonical(log(reduce::sum(&exps)) - (row[target as usize] - max));
     }
@@ -20,7 +20,7 @@ pub(crate) fn cross_entropy_forward_backward(logits: &mut [f32], targets: &[u32]
     cross_entropy_losses(logits, targets, losses);
     for (t, &target) in targets.iter().enumerate() {
         let row = &mut logits[t * vocab..][..vocab];
-        let max = reduce::max(row);
+        let max = reduce::row_max(row);
         row.iter_mut().for_each(|logit| *logit = exp(*logit - max));
         let inverse = 1.0 / reduce::sum(row);
         for (j, value) in row.iter_mut().enumerate() {

@@ -51,13 +51,11 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     fold(x.len(), |lane, i| x[i].mul_add(y[i], lane))
 }
 
-/// NaN when any element is NaN, else the largest; a zero result is +0; an empty row gives -inf.
-pub(crate) fn max(x: &[f32]) -> f32 {
+/// The largest element of a softmax's row. NaN is passed over, since it reaches every result through the exponentials anyway; a zero
+/// result is +0; without any number the result is -inf.
+pub(crate) fn row_max(x: &[f32]) -> f32 {
     let mut largest = f32::NEG_INFINITY;
     for &value in x {
-        if value.is_nan() {
-            return crate::math::CANONICAL_NAN;
-        }
         if value > largest {
             largest = value;
         }

@@ -1,0 +1,367 @@
+//! Causal attention, a key/value head of a sequence at a time.
+//!
+//! Keys and values of a head are packed once for all query heads of its group. Queries go through in blocks, whose scores stay in the
+//! cache. The backward pass computes the probabilities again from the saved maximum and inverse sum, with the very same
+//! operations, so nothing of size seq² is ever kept. Tiles on the diagonal end or begin with a triangle ([`TAIL`], [`HEAD`]).
+
+use super::isa::{Isa, simd_fn};
+use super::micro::{FULL, HEAD, MR, NR, TAIL, Tile, tile};
+use super::pack::{pack_b_columns, pack_b_rows};
+use super::rows;
+use super::scratch::{Scratch, Shared, Slot};
+use crate::exec::Exec;
+use crate::math::exp_with;
+use crate::ops::AttentionShape;
+
+/// Queries of a block in the forward pass, a multiple of the tile's rows.
+const FORWARD_BLOCK: usize = 24;
+/// Queries of a block in the backward pass: longer, since `dk` and `dv` are carried through memory from block to block.
+const BACKWARD_BLOCK: usize = 48;
+
+/// Sizes that the passes share, in elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    seq: usize,
+    hd: usize,
+    /// Distance of rows in q, out and their gradients.
+    q_stride: usize,
+    /// Distance of rows in k, v and their gradients.
+    kv_stride: usize,
+    /// Distance of rows of scores: whole groups of 32 lanes, and not a multiple of a large power of two.
+    score_stride: usize,
+    /// A packed matrix with a term for each position and a column for each element of a head.
+    packed_by_position: usize,
+    /// A packed matrix with a term for each element of a head and a column for each position.
+    packed_by_element: usize,
+    scale: f32,
+}
+
+impl Sizes {
+    fn new(shape: &AttentionShape) -> Sizes {
+        let AttentionShape { seq, heads, kv_heads, head_dim: hd, .. } = *shape;
+        Sizes {
+            seq,
+            hd,
+            q_stride: heads * hd,
+            kv_stride: kv_heads * hd,
+            score_stride: seq.next_multiple_of(32) + 16,
+            packed_by_position: seq * hd.next_multiple_of(NR),
+            packed_by_element: seq.next_multiple_of(NR) * hd,
+            scale: shape.scale(),
+        }
+    }
+
+    /// Scratch elements of the forward pass.
+    fn forward_len(&self) -> usize {
+        self.packed_by_element + self.packed_by_position + FORWARD_BLOCK * self.score_stride
+    }
+
+    /// Scratch elements of the backward pass.
+    fn backward_len(&self) -> usize {
+        let block = 2 * self.hd.next_multiple_of(NR) + 2 * self.score_stride;
+        2 * self.packed_by_element + self.packed_by_position + BACKWARD_BLOCK * block
+    }
+}
+
+/// Packs the rows `b[rows, hd]` as right operand of a product over the rows.
+#[inline(always)]
+unsafe fn pack_by_position(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {
+    for left in (0..hd).step_by(NR) {
+        // SAFETY: the caller promises `rows` rows of `hd` elements at `b`, and room for their panels.
+        unsafe { pack_b_rows(b.add(left), stride, rows, NR.min(hd - left), target.add(left * rows)) };
+    }
+}
+
+/// Packs the rows `b[rows, hd]`, transposed, as right operand of a product over the elements.
+#[inline(always)]
+unsafe fn pack_by_element<I: Isa>(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {
+    for top in (0..rows).step_by(NR) {
+        // SAFETY: as above.
+        unsafe { pack_b_columns::<I>(b.add(top * stride), stride, hd, NR.min(rows - top), target.add(top * hd)) };
+    }
+}
+
+/// `target[rows, seq] = a[rows, hd] · packed`, for the positions up to the last row's own; later ones hold anything.
+#[inline(always)]
+unsafe fn products_with_positions<I: Isa>(
+    s: &Sizes,
+    a: *const f32,
+    first: usize,
+    rows: usize,
+    packed: *const f32,
+    target: *mut f32,
+) {
+    for left in (0..first + rows).step_by(NR) {
+        for top in (0..rows).step_by(MR) {
+            // SAFETY: the caller promises `rows` rows at `a`, and room for as many rows of scores, which hold whole panels.
+            unsafe {
+                let a = a.add(top * s.q_stride);
+                let c = target.add(top * s.score_stride + left);
+                let b = packed.add(left * s.hd);
+                let operands = Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, c, ldc: s.score_stride, load: false };
+                tile::<I, false, FULL>(MR.min(rows - top), NR, operands);
+            }
+        }
+    }
+}
+
+/// `out[rows, hd] = weights[rows, ..] · packed`, each row over the positions up to its own.
+#[inline(always)]
+unsafe fn weighted_positions<I: Isa>(
+    s: &Sizes,
+    weights: *const f32,
+    first: usize,
+    rows: usize,
+    packed: *const f32,
+    out: *mut f32,
+) {
+    for left in (0..s.hd).step_by(NR) {
+        for top in (0..rows).step_by(MR) {
+            // SAFETY: the caller promises `rows` rows of weights and of `out`; the panel has a term for every position.
+            unsafe {
+                let a = weights.add(top * s.score_stride);
+                let c = out.add(top * s.q_stride + left);
+                let b = packed.add(left * s.seq);
+                let k = first + top + 1;
+                let operands = Tile { k, a, a_row: s.score_stride, a_k: 1, b, c, ldc: s.q_stride, load: false };
+                tile::<I, false, TAIL>(MR.min(rows - top), NR.min(s.hd - left), operands);
+            }
+        }
+    }
+}
+
+/// `out[position, hd] += Σ weights[query, position] packed[query, hd]` over the block's queries from the position on.
+#[inline(always)]
+unsafe fn weighted_queries<I: Isa>(
+    s: &Sizes,
+    weights: *const f32,
+    first: usize,
+    rows: usize,
+    packed: *const f32,
+    out: *mut f32,
+) {
+    for left in (0..s.hd).step_by(NR) {
+        let cols = NR.min(s.hd - left);
+        for top in (0..first + rows).step_by(MR) {
+            let height = MR.min(first + rows - top);
+            // Block and tiles start at multiples of six, so a tile lies before the block's first query, or begins with the
+            // query of its own first position.
+            let skipped = top.saturating_sub(first);
+            // SAFETY: the caller promises `rows` rows of weights and packed terms, and an output row for every position.
+            unsafe {
+                let a = weights.add(skipped * s.score_stride + top);
+                let b = packed.add(left * rows + skipped * NR);
+                let c = out.add(top * s.kv_stride + left);
+                let k = rows - skipped;
+                let operands = Tile { k, a, a_row: 1, a_k: s.score_stride, b, c, ldc: s.kv_stride, load: true };
+                if top < first {
+                    tile::<I, true, FULL>(height, cols, operands);
+                } else {
+                    tile::<I, true, HEAD>(height, cols, operands);
+                }
+            }
+        }
+    }
+}
+
+/// One query head of the forward pass: pointers to its first elements.
+#[derive(Clone, Copy)]
+pub(crate) struct ForwardHead {
+    q: *const f32,
+    out: *mut f32,
+    stats: *mut f32,
+}
+
+simd_fn! {
+    /// All query heads of one key/value head.
+    fn forward_group<I>(s: &Sizes, k: *const f32, v: *const f32, heads: &[ForwardHead], scratch: *mut f32) {
+        // SAFETY: `attention_forward` checked the slices against the shape and made room for `forward_len` elements of scratch.
+        unsafe {
+            let keys = scratch;
+            let values = keys.add(s.packed_by_element);
+            let scores = values.add(s.packed_by_position);
+            pack_by_element::<I>(k, s.kv_stride, s.seq, s.hd, keys);
+            pack_by_position(v, s.kv_stride, s.seq, s.hd, values);
+            for head in heads {
+                for first in (0..s.seq).step_by(FORWARD_BLOCK) {
+                    let rows = FORWARD_BLOCK.min(s.seq - first);
+                    products_with_positions::<I>(s, head.q.add(first * s.q_stride), first, rows, keys, scores);
+                    for row in 0..rows {
+                        let row_scores = scores.add(row * s.score_stride);
+                        softmax::<I>(s, row_scores, first + row + 1, head.stats.add(2 * (first + row)));
+                    }
+                    weighted_positions::<I>(s, scores, first, rows, values, head.out.add(first * s.q_stride));
+                }
+            }
+        }
+    }
+}
+
+/// Softmax of one row of `len` scores; `stats` receives maximum and inverse sum.
+#[inline(always)]
+unsafe fn softmax<I: Isa>(s: &Sizes, scores: *mut f32, len: usize, stats: *mut f32) {
+    // SAFETY: the caller promises a row of scores, which has room for whole groups of 32, and two statistics.
+    unsafe {
+        let padded = len.next_multiple_of(32);
+        let row = std::slice::from_raw_parts_mut(scores, padded);
+        for value in row.iter_mut() {
+            *value *= s.scale;
+        }
+        // What lies beyond the row must not be its maximum, and adds exp(-inf) = +0 to a lane.
+        row[len..].fill(f32::NEG_INFINITY);
+        let max = rows::max::<I>(row);
+        let inverse = 1.0 / rows::exp_and_sum::<I>(row, max);
+        for value in row.iter_mut() {
+            *value *= inverse;
+        }
+        *stats = max;
+        *stats.add(1) = inverse;
+    }
+}
+
+/// `out = softmax(scale · q kᵀ) v` on a fast path; the slices were checked against the shape.
+pub(crate) fn attention_forward(
+    exec: &Exec,
+    shape: &AttentionShape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    stats: &mut [f32],
+) {
+    let sizes = Sizes::new(shape);
+    let (out, stats) = (Shared::new(out.as_mut_ptr()), Shared::new(stats.as_mut_ptr()));
+    exec.for_each_task(shape.batch * shape.kv_heads, |task| {
+        let (batch, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);
+        let mut scratch = Scratch::take(Slot::Attention, sizes.forward_len());
+        let kv = shape.kv_offset(batch, 0, kv_head);
+        let heads: Vec<ForwardHead> = (kv_head * shape.group()..(kv_head + 1) * shape.group())
+            .map(|head| {
+                let at = shape.q_offset(batch, 0, head);
+                // SAFETY: the offsets lie within the checked slices; each head of each sequence belongs to one task only.
+                let (out, stats) = unsafe { (out.get().add(at), stats.get().add(shape.stats_offset(batch, head))) };
+                ForwardHead { q: q[at..].as_ptr(), out, stats }
+            })
+            .collect();
+        forward_group(exec.path(), &sizes, k[kv..].as_ptr(), v[kv..].as_ptr(), &heads, scratch.as_mut_ptr());
+    });
+}
+
+/// One query head of the backward pass: pointers to its first elements.
+#[derive(Clone, Copy)]
+pub(crate) struct BackwardHead {
+    q: *const f32,
+    out: *const f32,
+    stats: *const f32,
+    dout: *const f32,
+    dq: *mut f32,
+}
+
+/// One key/value head of the backward pass.
+#[derive(Clone, Copy)]
+pub(crate) struct BackwardKeys {
+    k: *const f32,
+    v: *const f32,
+    dk: *mut f32,
+    dv: *mut f32,
+}
+
+simd_fn! {
+    /// All query heads of one key/value head.
+    fn backward_group<I>(s: &Sizes, kv: &BackwardKeys, heads: &[BackwardHead], scratch: *mut f32) {
+        // SAFETY: `attention_backward` checked the slices against the shape and made room for `backward_len` elements of scratch.
+        unsafe {
+            let wide = s.hd.next_multiple_of(NR);
+            let keys_by_element = scratch;
+            let values_by_element = keys_by_element.add(s.packed_by_element);
+            let keys = values_by_element.add(s.packed_by_element);
+            let queries = keys.add(s.packed_by_position);
+            let douts = queries.add(BACKWARD_BLOCK * wide);
+            let scores = douts.add(BACKWARD_BLOCK * wide);
+            let dscores = scores.add(BACKWARD_BLOCK * s.score_stride);
+            pack_by_element::<I>(kv.k, s.kv_stride, s.seq, s.hd, keys_by_element);
+            pack_by_element::<I>(kv.v, s.kv_stride, s.seq, s.hd, values_by_element);
+            pack_by_position(kv.k, s.kv_stride, s.seq, s.hd, keys);
+            for row in 0..s.seq {
+                std::ptr::write_bytes(kv.dk.add(row * s.kv_stride), 0, s.hd);
+                std::ptr::write_bytes(kv.dv.add(row * s.kv_stride), 0, s.hd);
+            }
+            for head in heads {
+                for first in (0..s.seq).step_by(BACKWARD_BLOCK) {
+                    let rows = BACKWARD_BLOCK.min(s.seq - first);
+                    let at = first * s.q_stride;
+                    let (q, dout) = (head.q.add(at), head.dout.add(at));
+                    products_with_positions::<I>(s, q, first, rows, keys_by_element, scores);
+                    products_with_positions::<I>(s, dout, first, rows, values_by_element, dscores);
+                    for row in 0..rows {
+                        let (offset, start) = (row * s.q_stride, row * s.score_stride);
+                        let dout = std::slice::from_raw_parts(dout.add(offset), s.hd);
+                        let out = std::slice::from_raw_parts(head.out.add(at + offset), s.hd);
+                        let stats = head.stats.add(2 * (first + row));
+                        let factors = [*stats, *stats.add(1), rows::dot::<I>(dout, out)];
+                        softmax_backward::<I>(s, scores.add(start), dscores.add(start), first + row + 1, factors);
+                    }
+                    weighted_positions::<I>(s, dscores, first, rows, keys, head.dq.add(at));
+                    pack_by_position(q, s.q_stride, rows, s.hd, queries);
+                    pack_by_position(dout, s.q_stride, rows, s.hd, douts);
+                    weighted_queries::<I>(s, scores, first, rows, douts, kv.dv);
+                    weighted_queries::<I>(s, dscores, first, rows, queries, kv.dk);
+                }
+            }
+        }
+    }
+}
+
+/// One row of `len` raw scores becomes probabilities, and its `dp` becomes `(p * (dp - D)) * scale`.
+#[inline(always)]
+unsafe fn softmax_backward<I: Isa>(
+    s: &Sizes,
+    scores: *mut f32,
+    dscores: *mut f32,
+    len: usize,
+    [max, inverse, mean]: [f32; 3],
+) {
+    // SAFETY: the caller promises two rows of scores, which have room for whole groups of 32.
+    let (scores, dscores) = unsafe {
+        let padded = len.next_multiple_of(32);
+        (std::slice::from_raw_parts_mut(scores, padded), std::slice::from_raw_parts_mut(dscores, padded))
+    };
+    for (score, dscore) in scores.iter_mut().zip(dscores) {
+        let p = exp_with::<I>(*score * s.scale - max) * inverse;
+        *score = p;
+        *dscore = (p * (*dscore - mean)) * s.scale;
+    }
+}
+
+/// The gradients on a fast path: from `[q, k, v, out, stats, dout]` to `[dq, dk, dv]`; the slices were checked against the shape.
+pub(crate) fn attention_backward(
+    exec: &Exec,
+    shape: &AttentionShape,
+    [q, k, v, out, stats, dout]: [&[f32]; 6],
+    [dq, dk, dv]: [&mut [f32]; 3],
+) {
+    let sizes = Sizes::new(shape);
+    let [dq, dk, dv] = [dq, dk, dv].map(|gradient| Shared::new(gradient.as_mut_ptr()));
+    exec.for_each_task(shape.batch * shape.kv_heads, |task| {
+        let (batch, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);
+        let mut scratch = Scratch::take(Slot::Attention, sizes.backward_len());
+        let at = shape.kv_offset(batch, 0, kv_head);
+        // SAFETY: the offset lies within the checked slices; each key/value head of each sequence belongs to one task only.
+        let (dk, dv) = unsafe { (dk.get().add(at), dv.get().add(at)) };
+        let keys = BackwardKeys { k: k[at..].as_ptr(), v: v[at..].as_ptr(), dk, dv };
+        let heads: Vec<BackwardHead> = (kv_head * shape.group()..(kv_head + 1) * shape.group())
+            .map(|head| {
+                let at = shape.q_offset(batch, 0, head);
+                BackwardHead {
+                    q: q[at..].as_ptr(),
+                    out: out[at..].as_ptr(),
+                    stats: stats[shape.stats_offset(batch, head)..].as_ptr(),
+                    dout: dout[at..].as_ptr(),
+                    // SAFETY: as above; a query head belongs to one key/value head.
+                    dq: unsafe { dq.get().add(at) },
+                }
+            })
+            .collect();
+        backward_group(exec.path(), &sizes, &keys, &heads, scratch.as_mut_ptr());
+    });
+}

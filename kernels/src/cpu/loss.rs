@@ -1,0 +1,34 @@
+//! Cross entropy of a block of rows.
+
+use super::isa::simd_fn;
+use super::rows;
+use crate::math::{canonical, log_with};
+
+simd_fn! {
+    fn cross_entropy_losses<I>(logits: &[f32], targets: &[u32], losses: &mut [f32]) {
+        let vocab = logits.len() / losses.len();
+        for ((row, &target), loss) in logits.chunks_exact(vocab).zip(targets).zip(losses) {
+            let max = rows::max::<I>(row);
+            let sum = rows::sum_of_exp::<I>(row, max);
+            *loss = canonical(log_with::<I>(sum) - (row[target as usize] - max));
+        }
+    }
+}
+
+simd_fn! {
+    fn cross_entropy_forward_backward<I>(logits: &mut [f32], targets: &[u32], losses: &mut [f32], grad_scale: f32) {
+        let vocab = logits.len() / losses.len();
+        for ((row, &target), loss) in logits.chunks_exact_mut(vocab).zip(targets).zip(losses) {
+            let max = rows::max::<I>(row);
+            let margin = row[target as usize] - max;
+            let sum = rows::exp_and_sum::<I>(row, max);
+            *loss = canonical(log_with::<I>(sum) - margin);
+            let inverse = 1.0 / sum;
+            let of_target = (row[target as usize] * inverse - 1.0) * grad_scale;
+            for value in row.iter_mut() {
+                *value = (*value * inverse) * grad_scale;
+            }
+            row[target as usize] = of_target;
+        }
+    }
+}
