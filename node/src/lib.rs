@@ -1,1 +1,12 @@
-//! node
+//! The volunteer's program `essaim`: it joins a run, trains, and checks every record.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod cli;
+pub mod config;
+pub mod datadir;
+pub mod events;
+pub mod files;
+pub mod generate;
+pub mod identity;
+pub mod reporter;
+pub mod status;

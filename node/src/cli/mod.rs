@@ -1,0 +1,46 @@
+//! The command line.
+
+pub mod generate;
+pub mod status;
+
+use clap::{Parser, Subcommand};
+
+/// The volunteer's program of Essaim, a network in which many machines train one open language model together.
+#[derive(Debug, Parser)]
+#[command(
+    name = "essaim",
+    version,
+    after_help = "\
+Take part:      essaim join LINK                  with the link that the operator of a run gave
+Look:           essaim status
+Measure:        essaim bench --config 8m
+Write a text:   essaim generate --checkpoint DIR --prompt 'Il était une fois'
+"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what the member in a data directory does.
+    Status(status::StatusArgs),
+    /// Continue a text with a checkpoint of a run.
+    Generate(generate::GenerateArgs),
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// What was wrong, in one line that says how to mend it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Status(args) => args.run(),
+            Command::Generate(args) => args.run(),
+        }
+    }
+}
