@@ -1,0 +1,570 @@
+//! The task that owns the swarm: one loop over libp2p's events, the handle's commands and the caller's answers.
+
+use super::behaviour::{self, Behaviour, BehaviourEvent, KAD_PROTOCOL};
+use super::codec::is_malformed;
+use super::config::{NetworkConfig, NetworkError};
+use super::events::{Answer, GossipVerdict, NetworkEvent, Responder};
+use super::handle::{Command, ControlReply, PublishError, RequestError, Shared};
+use super::listen;
+use super::penalty::{Misbehaviour, PenaltyBook};
+use super::redial::Redial;
+use super::serve::{self, ServePolicy, ServeQueue};
+use crate::blob::{BlobRequest, BlobResponse, BlobStore};
+use crate::identity::keypair_of;
+use crate::metrics::{Counters, add};
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance};
+use libp2p::kad::{self, GetClosestPeersError, GetClosestPeersOk, GetProvidersOk, QueryId, QueryResult};
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response::{
+    self, InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+};
+use libp2p::swarm::SwarmEvent;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// How often waits are looked at: re-dialling, the end of blocks.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a listener may take to say where it listens.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses taken from one peer's own account of itself.
+const ADDRS_PER_PEER_MAX: usize = 8;
+/// Providers dialled for one query.
+const PROVIDERS_MAX: usize = 16;
+/// Peers of other swarms that are remembered, so that they are not dialled again.
+const FOREIGN_MAX: usize = 1024;
+
+type RequestEvent = request_response::Event<Vec<u8>, Vec<u8>>;
+type Waiting = HashMap<OutboundRequestId, ControlReply>;
+type BlobItem = (InboundRequestId, BlobRequest, ResponseChannel<Vec<u8>>);
+
+/// A Kademlia query whose outcome somebody waits for.
+enum Query {
+    Providers { found: HashSet<PeerId>, reply: oneshot::Sender<Vec<PeerId>> },
+    Peer { peer: PeerId, reply: oneshot::Sender<bool> },
+}
+
+/// What the loop does next.
+enum Flow {
+    GoOn,
+    Stop(Option<oneshot::Sender<()>>),
+}
+
+pub(crate) struct Task {
+    swarm: Swarm<Behaviour>,
+    topic: IdentTopic,
+    swarm_name: String,
+    store: Arc<BlobStore>,
+    policy: ServePolicy,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<NetworkEvent>,
+    /// Events of connections, which are not to be lost while the caller is busy; bounded, see [`Task::tell`].
+    backlog: VecDeque<NetworkEvent>,
+    events_max: usize,
+    answers: mpsc::UnboundedSender<Answer>,
+    answer_queue: mpsc::UnboundedReceiver<Answer>,
+    control_waiting: Waiting,
+    blob_waiting: Waiting,
+    serving: ServeQueue<BlobItem>,
+    serving_ids: HashSet<InboundRequestId>,
+    queries: HashMap<QueryId, Query>,
+    book: PenaltyBook,
+    redial: Redial,
+    foreign: HashSet<PeerId>,
+}
+
+impl Task {
+    pub(crate) fn new(
+        config: &NetworkConfig,
+        store: Arc<BlobStore>,
+        policy: ServePolicy,
+        shared: Arc<Shared>,
+        events: mpsc::Sender<NetworkEvent>,
+    ) -> Result<Task, NetworkError> {
+        let key = keypair_of(config.keypair_seed).ok_or(NetworkError::Key)?;
+        let mut redial = Redial::new(config.redial_wait);
+        for addr in &config.bootstrap {
+            match addr.iter().last() {
+                Some(Protocol::P2p(peer)) if peer == key.public().to_peer_id() => {}
+                Some(Protocol::P2p(peer)) => redial.add(peer, addr.clone()),
+                _ => return Err(NetworkError::Bootstrap { addr: addr.clone() }),
+            }
+        }
+        let (answers, answer_queue) = mpsc::unbounded_channel();
+        let limits = &config.limits;
+        Ok(Task {
+            swarm: behaviour::build(config, &key, &shared.counters)?,
+            topic: behaviour::topic(config),
+            swarm_name: behaviour::swarm_name(config),
+            store,
+            policy,
+            shared,
+            events,
+            backlog: VecDeque::new(),
+            events_max: limits.events_max.max(1),
+            answers,
+            answer_queue,
+            control_waiting: HashMap::new(),
+            blob_waiting: HashMap::new(),
+            serving: ServeQueue::new(limits.blob_answers_max, limits.blob_answers_per_peer_max, limits.blob_queue_max),
+            serving_ids: HashSet::new(),
+            queries: HashMap::new(),
+            book: PenaltyBook::new(config.penalties.clone()),
+            redial,
+            foreign: HashSet::new(),
+        })
+    }
+
+    pub(crate) fn local_peer(&self) -> PeerId {
+        *self.swarm.local_peer_id()
+    }
+
+    /// Binds every address, and returns when each listener has said where it listens.
+    pub(crate) async fn listen(&mut self, addrs: &[Multiaddr]) -> Result<(), NetworkError> {
+        let mut waiting: HashMap<ListenerId, &Multiaddr> = HashMap::new();
+        for addr in addrs {
+            waiting.insert(listen::listen(&mut self.swarm, addr)?, addr);
+        }
+        let deadline = tokio::time::Instant::now() + LISTEN_TIMEOUT;
+        while let Some(addr) = waiting.values().next().copied() {
+            let failed = |source| NetworkError::Listen { addr: addr.clone(), source };
+            let next = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await;
+            let event = next.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => drop(waiting.remove(listener_id)),
+                SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                    return Err(failed(std::io::Error::new(error.kind(), error.to_string())));
+                }
+                _ => {}
+            }
+            self.on_swarm(event);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stopped = loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm(event),
+                command = commands.recv() => match self.on_command(command) {
+                    Flow::GoOn => {}
+                    Flow::Stop(reply) => break reply,
+                },
+                Some(answer) = self.answer_queue.recv() => self.on_answer(answer),
+                _ = tick.tick() => self.on_tick(Instant::now()),
+            }
+            self.flush_backlog();
+            self.serve_waiting();
+        };
+        commands.close();
+        drop(self);
+        if let Some(reply) = stopped {
+            // Whoever asked may no longer wait.
+            let _ = reply.send(());
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Tells the caller of a connection. Such events wait for room, up to as many as the channel holds; then the oldest goes:
+    /// [`crate::Network::connected_peers`] has the truth.
+    fn tell(&mut self, event: NetworkEvent) {
+        if self.backlog.len() >= self.events_max {
+            self.backlog.pop_front();
+            add(&self.counters().events_dropped, 1);
+        }
+        self.backlog.push_back(event);
+        self.flush_backlog();
+    }
+
+    fn flush_backlog(&mut self) {
+        while let Some(event) = self.backlog.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => return self.backlog.push_front(event),
+                Err(mpsc::error::TrySendError::Closed(_)) => return self.backlog.clear(),
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        for (peer, addrs) in self.redial.take_due(now) {
+            add(&self.counters().bootstrap_dials, 1);
+            let opts = DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(addrs)
+                .extend_addresses_through_behaviour()
+                .build();
+            if let Err(error) = self.swarm.dial(opts) {
+                tracing::debug!(%peer, %error, "cannot dial a bootstrap peer");
+            }
+        }
+        for peer in self.book.take_unblocked(now) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+    }
+
+    fn penalize(&mut self, peer: PeerId, what: Misbehaviour) {
+        if peer == self.local_peer() {
+            return;
+        }
+        add(&self.counters().penalties, 1);
+        tracing::debug!(%peer, ?what, "misbehaviour");
+        if self.book.add(Instant::now(), peer, what) {
+            add(&self.counters().peers_blocked, 1);
+            tracing::info!(%peer, ?what, "peer blocked for its misbehaviour");
+            // Blocking closes its connections too.
+            self.swarm.behaviour_mut().blocked.block_peer(peer);
+            self.tell(NetworkEvent::PeerBlocked { peer });
+        }
+    }
+
+    fn on_command(&mut self, command: Option<Command>) -> Flow {
+        let Some(command) = command else { return Flow::Stop(None) };
+        match command {
+            Command::Control { peer, bytes, reply } => {
+                let id = self.swarm.behaviour_mut().control.send_request(&peer, bytes);
+                self.control_waiting.insert(id, reply);
+            }
+            Command::Blob { peer, bytes, reply } => {
+                let id = self.swarm.behaviour_mut().blobs.send_request(&peer, bytes);
+                self.blob_waiting.insert(id, reply);
+            }
+            Command::Publish { bytes, reply } => drop(reply.send(self.publish(bytes))),
+            Command::Dial(addr) => {
+                if let Err(error) = self.swarm.dial(addr.clone()) {
+                    tracing::debug!(%addr, %error, "cannot dial");
+                }
+            }
+            Command::KeepConnected { peer, addr } => {
+                self.redial.add(peer, addr);
+                if self.swarm.is_connected(&peer) {
+                    self.redial.on_connected(&peer);
+                }
+            }
+            // An error means that there is no connection.
+            Command::Disconnect(peer) => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Command::Penalize { peer, what } => self.penalize(peer, what),
+            Command::StartProviding(hash) => {
+                if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+                    && let Err(error) = kad.start_providing(kad::RecordKey::new(hash.as_bytes()))
+                {
+                    tracing::debug!(%hash, %error, "cannot announce a blob");
+                }
+            }
+            Command::StopProviding(hash) => {
+                if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
+                    kad.stop_providing(&kad::RecordKey::new(hash.as_bytes()));
+                }
+            }
+            Command::Providers { hash, reply } => {
+                if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
+                    let id = kad.get_providers(kad::RecordKey::new(hash.as_bytes()));
+                    self.queries.insert(id, Query::Providers { found: HashSet::new(), reply });
+                }
+            }
+            Command::FindPeer { peer, reply } => {
+                if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
+                    let id = kad.get_closest_peers(peer);
+                    self.queries.insert(id, Query::Peer { peer, reply });
+                }
+            }
+            Command::Shutdown(reply) => return Flow::Stop(Some(reply)),
+        }
+        Flow::GoOn
+    }
+
+    fn publish(&mut self, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let len = bytes.len() as u64;
+        let topic = self.topic.clone();
+        match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
+            Ok(_) => {
+                add(&self.counters().sent_bytes, len);
+                Ok(())
+            }
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoPeers),
+            Err(gossipsub::PublishError::Duplicate) => Err(PublishError::Duplicate),
+            Err(error) => Err(PublishError::Other(error.to_string())),
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            // An error means that the peer no longer waits.
+            Answer::Response { channel, bytes } => {
+                drop(self.swarm.behaviour_mut().control.send_response(channel, bytes));
+            }
+            Answer::Blob { channel, peer, bytes } => {
+                if self.swarm.behaviour_mut().blobs.send_response(channel, bytes).is_err() {
+                    tracing::debug!(%peer, "it no longer waits for a piece");
+                }
+            }
+            Answer::Verdict { message, relayer, acceptance } => {
+                let rejected = acceptance == MessageAcceptance::Reject;
+                self.swarm.behaviour_mut().gossip.report_message_validation_result(&message, &relayer, acceptance);
+                if rejected {
+                    self.penalize(relayer, Misbehaviour::BadGossip);
+                }
+            }
+        }
+    }
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
+                self.redial.on_connected(&peer_id);
+                if num_established.get() == 1 {
+                    write(&self.shared.connected).insert(peer_id);
+                    self.tell(NetworkEvent::PeerConnected { peer: peer_id });
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "disconnected");
+                self.redial.on_disconnected(Instant::now(), &peer_id);
+                write(&self.shared.connected).remove(&peer_id);
+                self.tell(NetworkEvent::PeerDisconnected { peer: peer_id });
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                write(&self.shared.listening).push(address.clone());
+                self.tell(NetworkEvent::Listening { addr: address });
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                write(&self.shared.listening).retain(|addr| *addr != address);
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "no longer listening");
+                write(&self.shared.listening).retain(|addr| !addresses.contains(addr));
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                tracing::debug!(peer = ?peer_id, %error, "cannot connect");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Control(event) => self.on_control(event),
+            BehaviourEvent::Blobs(event) => self.on_blobs(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), .. }) => {
+                self.swarm.close_connection(connection);
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (peer, addr) in found {
+                    if !self.swarm.is_connected(&peer) && !self.foreign.contains(&peer) {
+                        let opts = DialOpts::peer_id(peer).addresses(vec![addr]).build();
+                        // An error means that it is being dialled already.
+                        drop(self.swarm.dial(opts));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        if info.protocol_version != self.swarm_name {
+            tracing::debug!(peer = %peer_id, theirs = info.protocol_version, "peer of another swarm");
+            if self.foreign.len() >= FOREIGN_MAX {
+                self.foreign.clear();
+            }
+            self.foreign.insert(peer_id);
+            // An error means that it is gone already.
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+            return;
+        }
+        if info.protocols.contains(&KAD_PROTOCOL)
+            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+        {
+            for addr in info.listen_addrs.into_iter().take(ADDRS_PER_PEER_MAX) {
+                kad.add_address(&peer_id, addr);
+            }
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        let gossipsub::Event::Message { propagation_source: relayer, message_id, message } = event else { return };
+        let counters = self.shared.counters.clone();
+        add(&counters.gossip_received, 1);
+        add(&counters.received_bytes, message.data.len() as u64);
+        let answers = self.answers.clone();
+        let verdict = GossipVerdict { message: message_id, relayer, answers, given: false };
+        // Strict validation has seen to it that there is an author.
+        let Some(author) = message.source else { return };
+        let event = NetworkEvent::Gossip { author, relayer, bytes: message.data, verdict };
+        if self.events.try_send(event).is_err() {
+            add(&counters.gossip_dropped, 1);
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else { return };
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        match (query, result) {
+            (
+                Query::Providers { found, .. },
+                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+            ) => {
+                let here = *self.swarm.local_peer_id();
+                let room = PROVIDERS_MAX.saturating_sub(found.len());
+                let fresh: Vec<PeerId> =
+                    providers.into_iter().filter(|p| *p != here && !found.contains(p)).take(room).collect();
+                found.extend(&fresh);
+                // Their addresses are known for as long as the query runs, so now is the time to dial.
+                for peer in fresh {
+                    drop(self.swarm.dial(DialOpts::peer_id(peer).build()));
+                }
+            }
+            (
+                Query::Peer { peer, .. },
+                QueryResult::GetClosestPeers(
+                    Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. }),
+                ),
+            ) => {
+                let peer = *peer;
+                let addrs = peers.into_iter().filter(|info| info.peer_id == peer).flat_map(|info| info.addrs);
+                let addrs: Vec<Multiaddr> = addrs.take(ADDRS_PER_PEER_MAX).collect();
+                let found = !addrs.is_empty();
+                addrs.into_iter().for_each(|addr| self.swarm.add_peer_address(peer, addr));
+                if let Some(Query::Peer { reply, .. }) = self.queries.remove(&id) {
+                    // Whoever asked may no longer wait.
+                    let _ = reply.send(found);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if step.last
+            && let Some(Query::Providers { found, reply }) = self.queries.remove(&id)
+        {
+            let _ = reply.send(found.into_iter().collect());
+        }
+    }
+
+    /// What control and blob requests have in common: outcomes of ours, and faults in theirs.
+    fn on_outcome(&mut self, event: RequestEvent, waiting: fn(&mut Task) -> &mut Waiting) {
+        let (peer, id, outcome) = match event {
+            RequestEvent::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                (peer, request_id, Ok(response))
+            }
+            RequestEvent::OutboundFailure { peer, request_id, error, .. } => {
+                if matches!(&error, OutboundFailure::Io(error) if is_malformed(error)) {
+                    add(&self.counters().frames_malformed, 1);
+                    self.penalize(peer, Misbehaviour::MalformedFrame);
+                }
+                (peer, request_id, Err(request_error(peer, error)))
+            }
+            RequestEvent::InboundFailure { peer, error: InboundFailure::Io(error), .. } => {
+                if is_malformed(&error) {
+                    add(&self.counters().frames_malformed, 1);
+                    self.penalize(peer, Misbehaviour::MalformedFrame);
+                } else {
+                    tracing::debug!(%peer, %error, "a request's stream broke");
+                }
+                return;
+            }
+            _ => return,
+        };
+        tracing::trace!(%peer, ok = outcome.is_ok(), "request done");
+        if let Some(reply) = waiting(self).remove(&id) {
+            // Whoever asked may no longer wait.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn on_control(&mut self, event: RequestEvent) {
+        let RequestEvent::Message { peer, message: Message::Request { request, channel, .. }, .. } = event else {
+            return self.on_outcome(event, |task| &mut task.control_waiting);
+        };
+        add(&self.counters().requests_received, 1);
+        let reply = Responder { channel, answers: self.answers.clone() };
+        if self.events.try_send(NetworkEvent::Request { peer, bytes: request, reply }).is_err() {
+            add(&self.counters().requests_dropped, 1);
+        }
+    }
+
+    fn on_blobs(&mut self, event: RequestEvent) {
+        match event {
+            RequestEvent::Message { peer, message: Message::Request { request, channel, request_id }, .. } => {
+                match BlobRequest::from_bytes(&request) {
+                    Ok(request) => {
+                        if let Err((_, _, channel)) = self.serving.push(peer, (request_id, request, channel)) {
+                            add(&self.counters().blob_requests_refused, 1);
+                            let busy = BlobResponse::Busy.to_bytes();
+                            drop(self.swarm.behaviour_mut().blobs.send_response(channel, busy));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%peer, %error, "malformed blob request");
+                        add(&self.counters().frames_malformed, 1);
+                        self.penalize(peer, Misbehaviour::MalformedFrame);
+                    }
+                }
+            }
+            RequestEvent::ResponseSent { peer, request_id, .. } => self.served(&peer, request_id),
+            RequestEvent::InboundFailure { peer, request_id, .. } => {
+                self.served(&peer, request_id);
+                self.on_outcome(event, |task| &mut task.blob_waiting);
+            }
+            _ => self.on_outcome(event, |task| &mut task.blob_waiting),
+        }
+    }
+
+    fn served(&mut self, peer: &PeerId, id: InboundRequestId) {
+        if self.serving_ids.remove(&id) {
+            self.serving.done(peer);
+        }
+    }
+
+    /// Answers waiting blob requests as far as the limits allow. A request counts as active until its answer is sent, since
+    /// the answer is in memory until then.
+    fn serve_waiting(&mut self) {
+        while let Some((peer, (id, request, channel))) = self.serving.pop() {
+            if !channel.is_open() {
+                self.serving.done(&peer);
+                continue;
+            }
+            self.serving_ids.insert(id);
+            let (store, policy, shared) = (self.store.clone(), self.policy.clone(), self.shared.clone());
+            let answers = self.answers.clone();
+            tokio::task::spawn_blocking(move || {
+                let response = serve::answer(&store, &policy, &shared.counters, &peer, request);
+                // If the task is gone, so is the peer.
+                let _ = answers.send(Answer::Blob { channel, peer, bytes: response.to_bytes() });
+            });
+        }
+    }
+}
+
+fn request_error(peer: PeerId, error: OutboundFailure) -> RequestError {
+    match error {
+        OutboundFailure::DialFailure => RequestError::Unreachable(peer),
+        OutboundFailure::Timeout => RequestError::Timeout(peer),
+        OutboundFailure::ConnectionClosed => RequestError::ConnectionLost(peer),
+        OutboundFailure::UnsupportedProtocols => RequestError::Unsupported(peer),
+        OutboundFailure::Io(error) if is_malformed(&error) => RequestError::Malformed(peer),
+        OutboundFailure::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => RequestError::NoAnswer(peer),
+        OutboundFailure::Io(error) => RequestError::Stream { peer, reason: error.to_string() },
+    }
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
