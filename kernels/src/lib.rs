@@ -17,6 +17,7 @@ mod fma;
 mod gemm;
 pub mod math;
 pub mod ops;
+mod peak;
 mod platform;
 pub mod reduce;
 mod reference;
@@ -26,6 +27,7 @@ mod selftest;
 pub use exec::{Exec, ExecError, THREADS_MAX};
 pub use fma::fma_exact;
 pub use gemm::{Layout, gemm};
+pub use peak::fma_peak_flops;
 pub use platform::{ParsePathError, Path};
 pub use selftest::{SelfTestError, self_test};
 
