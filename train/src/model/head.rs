@@ -1,0 +1,73 @@
+//! The output head and the loss, a tile of tokens at a time, so that the logits of a batch are never all in memory.
+
+use super::pass::Pass;
+use super::profile::Operator;
+use essaim_kernels::ops;
+
+/// The shape of the head's product for `tokens` tokens.
+fn linear_shape(pass: &Pass<'_>, tokens: usize) -> ops::LinearShape {
+    ops::LinearShape { tokens, inputs: pass.shape.d_model, outputs: pass.shape.vocab }
+}
+
+/// The logits `[tokens, vocab]` of the rows `normed[tokens, d_model]`, with the head `[vocab, d_model]`.
+pub(crate) fn logits(pass: &mut Pass<'_>, normed: &[f32], head: &[f32], logits: &mut [f32]) {
+    let (exec, shape) = (pass.exec, linear_shape(pass, normed.len() / pass.shape.d_model));
+    pass.profile.time(Operator::Head, || ops::linear_forward(exec, shape, normed, head, logits));
+}
+
+/// The losses `[tokens]`, nats, of predicting `targets[tokens]` from `normed[tokens, d_model]`. `tile` holds the logits of as many
+/// tokens as fit into it.
+pub(crate) fn losses(
+    pass: &mut Pass<'_>,
+    normed: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    tile: &mut [f32],
+    losses: &mut [f32],
+) {
+    let (exec, d, vocab) = (pass.exec, pass.shape.d_model, pass.shape.vocab);
+    let tokens = tile.len() / vocab;
+    let rows = normed.chunks(tokens * d).zip(targets.chunks(tokens)).zip(losses.chunks_mut(tokens));
+    for ((normed, targets), losses) in rows {
+        let tile = &mut tile[..targets.len() * vocab];
+        logits(pass, normed, head, tile);
+        pass.profile.time(Operator::Loss, || ops::cross_entropy_losses(exec, tile, targets, losses));
+    }
+}
+
+/// The gradient's side of the head.
+pub(crate) struct HeadGradient<'a> {
+    /// Multiplies every loss before the gradient is taken: 1 / tokens of the inner step's batch.
+    pub(crate) scale: f32,
+    /// Gradient of `normed` `[tokens, d_model]`, overwritten.
+    pub(crate) normed: &'a mut [f32],
+    /// Gradient of the head `[vocab, d_model]`: one chain over the tokens, continued.
+    pub(crate) head: &'a mut [f32],
+}
+
+/// As [`losses`], and the gradients.
+pub(crate) fn losses_and_gradient(
+    pass: &mut Pass<'_>,
+    normed: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    tile: &mut [f32],
+    losses: &mut [f32],
+    gradient: HeadGradient<'_>,
+) {
+    let (exec, d, vocab) = (pass.exec, pass.shape.d_model, pass.shape.vocab);
+    let tokens = tile.len() / vocab;
+    let rows = normed.chunks(tokens * d).zip(targets.chunks(tokens)).zip(losses.chunks_mut(tokens));
+    for (((normed, targets), losses), dnormed) in rows.zip(gradient.normed.chunks_mut(tokens * d)) {
+        let tile = &mut tile[..targets.len() * vocab];
+        logits(pass, normed, head, tile);
+        pass.profile.time(Operator::Loss, || {
+            ops::cross_entropy_forward_backward(exec, tile, targets, losses, gradient.scale);
+        });
+        let shape = linear_shape(pass, targets.len());
+        pass.profile.time(Operator::Head, || {
+            ops::linear_backward_weight(exec, shape, tile, normed, gradient.head);
+            ops::linear_backward_input(exec, shape, tile, head, dnormed, false);
+        });
+    }
+}

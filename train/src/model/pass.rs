@@ -1,0 +1,111 @@
+//! What every operator of one pass needs to know, and the operators in the model's own terms.
+
+use super::profile::{Operator, Profile};
+use crate::config::ModelShape;
+use essaim_kernels::{Exec, ops};
+
+/// The rotary tables of every position, `[context, head_dim / 2]` each.
+#[derive(Debug)]
+pub(crate) struct Rotary {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rotary {
+    pub(crate) fn new(shape: &ModelShape) -> Rotary {
+        let (cos, sin) = ops::rope_tables(shape.rope_theta, shape.head_dim, shape.context);
+        Rotary { cos, sin }
+    }
+}
+
+/// One pass over `batch` sequences of `seq` tokens.
+pub(crate) struct Pass<'a> {
+    pub(crate) exec: &'a Exec,
+    pub(crate) shape: &'a ModelShape,
+    pub(crate) rotary: &'a Rotary,
+    pub(crate) profile: &'a mut Profile,
+    pub(crate) batch: usize,
+    pub(crate) seq: usize,
+}
+
+impl Pass<'_> {
+    pub(crate) fn tokens(&self) -> usize {
+        self.batch * self.seq
+    }
+
+    pub(crate) fn attention_shape(&self) -> ops::AttentionShape {
+        let ModelShape { heads, kv_heads, head_dim, .. } = *self.shape;
+        ops::AttentionShape { batch: self.batch, seq: self.seq, heads, kv_heads, head_dim }
+    }
+
+    /// `y[tokens, outputs] = x[tokens, inputs] · w[outputs, inputs]ᵀ`.
+    pub(crate) fn linear(&mut self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        let (exec, shape) = (self.exec, self.linear_shape(x, y));
+        self.profile.time(Operator::Linear, || ops::linear_forward(exec, shape, x, w, y));
+    }
+
+    /// `dw += dyᵀ · x`, and `dx (+)= dy · w`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn linear_backward(
+        &mut self,
+        dy: &[f32],
+        x: &[f32],
+        w: &[f32],
+        dw: &mut [f32],
+        dx: &mut [f32],
+        accumulate: bool,
+    ) {
+        let (exec, shape) = (self.exec, self.linear_shape(x, dy));
+        self.profile.time(Operator::Linear, || {
+            ops::linear_backward_weight(exec, shape, dy, x, dw);
+            ops::linear_backward_input(exec, shape, dy, w, dx, accumulate);
+        });
+    }
+
+    fn linear_shape(&self, x: &[f32], y: &[f32]) -> ops::LinearShape {
+        let tokens = self.tokens();
+        ops::LinearShape { tokens, inputs: x.len() / tokens, outputs: y.len() / tokens }
+    }
+
+    /// Rotates queries and keys by their positions; `inverse`, their gradients back.
+    pub(crate) fn rotate(&mut self, q: &mut [f32], k: &mut [f32], inverse: bool) {
+        let (exec, seq, head_dim) = (self.exec, self.seq, self.shape.head_dim);
+        let table = seq * head_dim / 2;
+        let (cos, sin) = (&self.rotary.cos[..table], &self.rotary.sin[..table]);
+        let rotate = if inverse { ops::rope_backward } else { ops::rope_forward };
+        let (heads, kv_heads) = (self.shape.heads, self.shape.kv_heads);
+        self.profile.time(Operator::Rotary, || {
+            rotate(exec, ops::RopeShape { seq, heads, head_dim }, q, cos, sin);
+            rotate(exec, ops::RopeShape { seq, heads: kv_heads, head_dim }, k, cos, sin);
+        });
+    }
+
+    pub(crate) fn norm(&mut self, x: &[f32], gains: &[f32], y: &mut [f32], rstd: &mut [f32]) {
+        let (exec, eps) = (self.exec, self.shape.norm_eps);
+        self.profile.time(Operator::Norm, || ops::rmsnorm_forward(exec, x, gains, eps, y, rstd));
+    }
+
+    /// `dx` is overwritten, or added to when `accumulate`; `dw` continues its chains.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn norm_backward(
+        &mut self,
+        x: &[f32],
+        gains: &[f32],
+        rstd: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        accumulate: bool,
+        dw: &mut [f32],
+    ) {
+        let exec = self.exec;
+        self.profile.time(Operator::Norm, || {
+            ops::rmsnorm_backward(exec, x, gains, rstd, dy, dx, accumulate, dw);
+        });
+    }
+
+    /// `out = stream + branch`.
+    pub(crate) fn add(&mut self, stream: &[f32], branch: &[f32], out: &mut [f32]) {
+        let exec = self.exec;
+        self.profile.time(Operator::Residual, || ops::add(exec, stream, branch, out));
+    }
+}

@@ -1,0 +1,231 @@
+//! The model as the inner loop uses it: losses and gradients of a batch.
+
+use super::block;
+use super::head::{self, HeadGradient};
+use super::pass::{Pass, Rotary};
+use super::profile::{Operator, Profile};
+use super::workspace::{self, BlockBuffers, GradientBuffers, SharedBuffers};
+use crate::config::ModelShape;
+use crate::params::{BlockRanges, ParamLayout};
+use essaim_kernels::{Exec, ops};
+use essaim_protocol::manifest::ModelConfig;
+
+/// A Llama with the buffers for its forward and backward pass. It holds no parameters: they are the caller's, flat, in the order of
+/// [`ParamLayout`].
+///
+/// After construction no pass allocates from the model's side.
+#[derive(Debug)]
+pub struct Model {
+    shape: ModelShape,
+    layout: ParamLayout,
+    blocks: Vec<BlockRanges>,
+    rotary: Rotary,
+    profile: Profile,
+    batch_max: usize,
+    buffers: Buffers,
+}
+
+#[derive(Debug)]
+struct Buffers {
+    blocks: Vec<BlockBuffers>,
+    shared: SharedBuffers,
+    gradient: GradientBuffers,
+    /// Logits of a tile of tokens.
+    tile: Vec<f32>,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    /// Gradient of a tied head, apart from that of the embedding; empty when the head is not tied.
+    tied_head: Vec<f32>,
+}
+
+impl Model {
+    /// A model with room for micro-batches of up to `batch_max` sequences of `context` tokens.
+    ///
+    /// # Panics
+    /// When [`ModelConfig::check`] refuses `config`, or `batch_max` is zero.
+    pub fn new(config: &ModelConfig, batch_max: usize) -> Model {
+        assert!(batch_max > 0, "micro-batches of zero sequences");
+        let shape = ModelShape::from(config);
+        let layout = ParamLayout::new(config);
+        let tokens = batch_max * shape.context;
+        let tied_head = if shape.tied { shape.vocab * shape.d_model } else { 0 };
+        let buffers = Buffers {
+            blocks: (0..shape.layers).map(|_| BlockBuffers::new(&shape, tokens)).collect(),
+            shared: SharedBuffers::new(&shape, tokens),
+            gradient: GradientBuffers::new(&shape, tokens),
+            tile: vec![0.0; workspace::tile_tokens(&shape, tokens) * shape.vocab],
+            inputs: vec![0; tokens],
+            targets: vec![0; tokens],
+            tied_head: vec![0.0; tied_head],
+        };
+        let blocks = (0..shape.layers).map(|layer| layout.block(layer)).collect();
+        let rotary = Rotary::new(&shape);
+        Model { shape, layout, blocks, rotary, profile: Profile::default(), batch_max, buffers }
+    }
+
+    /// Bytes that [`Model::new`] allocates, by the formula in the source of its workspace.
+    ///
+    /// # Panics
+    /// When [`ModelConfig::check`] refuses `config`.
+    pub fn workspace_bytes(config: &ModelConfig, batch_max: usize) -> u64 {
+        workspace::training_bytes(&ModelShape::from(config), batch_max)
+    }
+
+    /// The largest micro-batch, up to `batch`, whose workspace fits into `memory_bytes`; 1 when none does. It decides time and memory, and
+    /// no bit.
+    ///
+    /// # Panics
+    /// When [`ModelConfig::check`] refuses `config`.
+    pub fn batch_for(config: &ModelConfig, memory_bytes: u64, batch: usize) -> usize {
+        let fits = |&size: &usize| Model::workspace_bytes(config, size) <= memory_bytes;
+        (1..=batch).rev().find(fits).unwrap_or(1)
+    }
+
+    /// Where each parameter lives.
+    pub fn layout(&self) -> &ParamLayout {
+        &self.layout
+    }
+
+    /// The model's lengths.
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    /// Sequences that are processed at once.
+    pub fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    /// Time by operator since the last reset.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// To reset it.
+    pub fn profile_mut(&mut self) -> &mut Profile {
+        &mut self.profile
+    }
+
+    /// Losses and gradients of the whole batch of an inner step: `tokens[batch, context + 1]`, in each row inputs and, shifted by
+    /// one, targets. `grads`, of the layout's length, is overwritten with the gradient of the mean loss; `losses[batch · context]`
+    /// with the loss of each token in nats, in order.
+    ///
+    /// The bits depend on `params` and `tokens` only: not on the path, the threads, or the size of micro-batches.
+    ///
+    /// # Panics
+    /// When a length does not fit, or a token is outside the vocabulary.
+    pub fn inner_gradients(
+        &mut self,
+        exec: &Exec,
+        params: &[f32],
+        tokens: &[u32],
+        grads: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        /// Elements zeroed by one task.
+        const TASK: usize = 1 << 18;
+        let scale = (1.0 / losses.len() as f64) as f32;
+        exec.for_each_chunk(grads, TASK, |_, chunk| chunk.fill(0.0));
+        self.forward_backward(exec, params, tokens, scale, grads, losses);
+        self.finish_gradients(exec, grads);
+    }
+
+    /// Part of an inner step: as [`Model::inner_gradients`] for some of its sequences. Continues the chains in `grads`, which the caller
+    /// fills with +0 before the first part; `grad_scale` is `1 / tokens of the whole inner step`, divided in binary64 and rounded. After the
+    /// last part comes [`Model::finish_gradients`].
+    ///
+    /// # Panics
+    /// When a length does not fit, or a token is outside the vocabulary.
+    pub fn forward_backward(
+        &mut self,
+        exec: &Exec,
+        params: &[f32],
+        tokens: &[u32],
+        grad_scale: f32,
+        grads: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        let context = self.shape.context;
+        assert_eq!(params.len(), self.layout.total(), "parameters");
+        assert_eq!(grads.len(), self.layout.total(), "gradients");
+        assert!(tokens.len().is_multiple_of(context + 1), "{} tokens are no rows of {}", tokens.len(), context + 1);
+        let batch = tokens.len() / (context + 1);
+        assert_eq!(losses.len(), batch * context, "losses of {batch} sequences of {context}");
+        let rows = self.batch_max;
+        // Inside the pool, so that no operator wakes it from outside.
+        exec.install(|| {
+            for (tokens, losses) in tokens.chunks(rows * (context + 1)).zip(losses.chunks_mut(rows * context)) {
+                self.micro_batch(exec, params, tokens, grad_scale, grads, losses);
+            }
+        });
+    }
+
+    /// Ends an inner step: adds a tied head's gradient, which was kept apart, to that of the embedding. Does nothing when the
+    /// head is not tied.
+    ///
+    /// # Panics
+    /// When `grads` has not the layout's length.
+    pub fn finish_gradients(&mut self, exec: &Exec, grads: &mut [f32]) {
+        assert_eq!(grads.len(), self.layout.total(), "gradients");
+        if self.shape.tied {
+            ops::add_assign(exec, &mut grads[self.layout.embedding()], &self.buffers.tied_head);
+            self.buffers.tied_head.fill(0.0);
+        }
+    }
+
+    fn micro_batch(
+        &mut self,
+        exec: &Exec,
+        params: &[f32],
+        tokens: &[u32],
+        grad_scale: f32,
+        grads: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        let seq = self.shape.context;
+        let batch = tokens.len() / (seq + 1);
+        let Model { shape, layout, blocks, rotary, profile, buffers, .. } = self;
+        let count = batch * seq;
+        for (b, row) in tokens.chunks_exact(seq + 1).enumerate() {
+            buffers.inputs[b * seq..][..seq].copy_from_slice(&row[..seq]);
+            buffers.targets[b * seq..][..seq].copy_from_slice(&row[1..]);
+        }
+        let (inputs, targets) = (&buffers.inputs[..count], &buffers.targets[..count]);
+        let mut pass = Pass { exec, shape, rotary, profile, batch, seq };
+        let shared = buffers.shared.cut(shape, count);
+
+        let first = buffers.blocks[0].cut(shape, count).stream;
+        pass.profile.time(Operator::Embedding, || {
+            ops::embedding_forward(exec, inputs, &params[layout.embedding()], first);
+        });
+        for layer in 0..shape.layers {
+            let [here, next @ ..] = &mut buffers.blocks[layer..] else { unreachable!("a block for each layer") };
+            let out = match next.first_mut() {
+                Some(next) => next.cut(shape, count).stream,
+                None => &mut *shared.stream,
+            };
+            block::forward(&mut pass, params, &blocks[layer], here.cut(shape, count), shared.narrow, out);
+        }
+        let gains = layout.final_norm();
+        pass.norm(shared.stream, &params[gains.clone()], shared.normed, shared.rstd);
+
+        let head_range = layout.head();
+        let head_gradient = if shape.tied { &mut buffers.tied_head[..] } else { &mut grads[head_range.clone()] };
+        let gradient = HeadGradient { scale: grad_scale, normed: &mut *shared.narrow, head: head_gradient };
+        let head = &params[head_range];
+        head::losses_and_gradient(&mut pass, shared.normed, head, targets, &mut buffers.tile, losses, gradient);
+
+        let stream = buffers.gradient.cut(shape, count).stream;
+        let dgains = &mut grads[gains.clone()];
+        pass.norm_backward(shared.stream, &params[gains], shared.rstd, shared.narrow, stream, false, dgains);
+        for layer in (0..shape.layers).rev() {
+            let view = buffers.blocks[layer].cut(shape, count);
+            let gradient = buffers.gradient.cut(shape, count);
+            block::backward(&mut pass, params, &blocks[layer], view, shared.narrow, gradient, grads);
+        }
+        let stream = buffers.gradient.cut(shape, count).stream;
+        pass.profile.time(Operator::Embedding, || {
+            ops::embedding_backward(exec, inputs, stream, &mut grads[layout.embedding()]);
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! The model's buffers: allocated once, cut to the tokens of each pass.
+//!
+//! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = ffn`, `h = heads`, a training workspace holds
+//! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
+//! one tile of logits `[tile, vocab]` (at most 32 MiB, unless 64 tokens take more), the rotary tables `[context, head_dim]`, and `2t` token ids;
+//! a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
+
+use crate::config::ModelShape;
+
+/// Elements of a tile of logits, unless [`TILE_TOKENS_MIN`] tokens take more.
+const TILE: usize = 8 << 20;
+/// Fewest tokens in a tile of logits: each tile reads the whole head.
+const TILE_TOKENS_MIN: usize = 64;
+
+/// Tokens whose logits are in memory at once, for a workspace of `tokens`.
+pub(crate) fn tile_tokens(shape: &ModelShape, tokens: usize) -> usize {
+    (TILE / shape.vocab).max(TILE_TOKENS_MIN).min(tokens)
+}
+
+/// Defines a set of float buffers of `width(shape) · tokens` elements each, and its view for a number of tokens.
+macro_rules! buffers {
+    ($(#[$doc:meta])* $name:ident, $view:ident, |$shape:ident| { $($(#[$field_doc:meta])* $field:ident: $width:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            $($(#[$field_doc])* $field: Vec<f32>,)*
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`], cut to the tokens of a pass.")]
+        pub(crate) struct $view<'a> {
+            $($(#[$field_doc])* pub(crate) $field: &'a mut [f32],)*
+        }
+
+        impl $name {
+            /// Buffers for up to `tokens` tokens.
+            pub(crate) fn new($shape: &ModelShape, tokens: usize) -> $name {
+                $name { $($field: vec![0.0; $width * tokens],)* }
+            }
+
+            /// The parts that `tokens` tokens take.
+            ///
+            /// # Panics
+            /// When there are more than the buffers hold.
+            pub(crate) fn cut(&mut self, $shape: &ModelShape, tokens: usize) -> $view<'_> {
+                $view { $($field: &mut self.$field[..$width * tokens],)* }
+            }
+
+            /// Elements for each token, over all buffers.
+            pub(crate) fn width($shape: &ModelShape) -> usize {
+                [$($width),*].iter().sum()
+            }
+        }
+    };
+}
+
+buffers! {
+    /// What one block keeps for its backward pass.
+    BlockBuffers, BlockView, |shape| {
+        /// The stream that enters the block `[tokens, d_model]`.
+        stream: shape.d_model,
+        /// Inverse root mean squares of the stream `[tokens]`.
+        attention_rstd: 1,
+        /// The stream, normed `[tokens, d_model]`.
+        attention_in: shape.d_model,
+        /// Queries, rotated `[tokens, d_model]`.
+        q: shape.d_model,
+        /// Keys, rotated `[tokens, kv_width]`.
+        k: shape.kv_width(),
+        /// Values `[tokens, kv_width]`.
+        v: shape.kv_width(),
+        /// Attention's output, before its projection `[tokens, d_model]`.
+        attention_out: shape.d_model,
+        /// Statistics of attention's softmax `[batch, heads, seq, 2]`.
+        stats: 2 * shape.heads,
+        /// The stream after attention `[tokens, d_model]`.
+        middle: shape.d_model,
+        /// Inverse root mean squares of the middle `[tokens]`.
+        ffn_rstd: 1,
+        /// The middle, normed `[tokens, d_model]`.
+        ffn_in: shape.d_model,
+        /// Gate `[tokens, ffn]`.
+        gate: shape.ffn,
+        /// Up `[tokens, ffn]`.
+        up: shape.ffn,
+        /// `silu(gate) ∘ up` `[tokens, ffn]`.
+        activation: shape.ffn,
+    }
+}
+
+buffers! {
+    /// What is shared by all blocks.
+    SharedBuffers, SharedView, |shape| {
+        /// The stream that leaves the last block `[tokens, d_model]`.
+        stream: shape.d_model,
+        /// Its inverse root mean squares `[tokens]`.
+        rstd: 1,
+        /// The last stream, normed `[tokens, d_model]`.
+        normed: shape.d_model,
+        /// Forward: a projection before it is added to the stream. Backward: gradient of what a norm gave, or of
+        /// attention's output. `[tokens, d_model]`
+        narrow: shape.d_model,
+    }
+}
+
+buffers! {
+    /// Scratch of the backward pass.
+    GradientBuffers, GradientView, |shape| {
+        /// Gradient of the stream `[tokens, d_model]`.
+        stream: shape.d_model,
+        /// Gradient of the queries `[tokens, d_model]`.
+        q: shape.d_model,
+        /// Gradient of the keys `[tokens, kv_width]`.
+        k: shape.kv_width(),
+        /// Gradient of the values `[tokens, kv_width]`.
+        v: shape.kv_width(),
+        /// Gradient of the activation `[tokens, ffn]`.
+        activation: shape.ffn,
+        /// Gradient of the gate `[tokens, ffn]`.
+        gate: shape.ffn,
+        /// Gradient of up `[tokens, ffn]`.
+        up: shape.ffn,
+    }
+}
+
+/// Bytes of a training workspace for micro-batches of `batch` sequences.
+pub(crate) fn training_bytes(shape: &ModelShape, batch: usize) -> u64 {
+    let tokens = batch as u64 * shape.context as u64;
+    let blocks = shape.layers as u64 * BlockBuffers::width(shape) as u64;
+    let scratch = (SharedBuffers::width(shape) + GradientBuffers::width(shape)) as u64;
+    let tile = tile_tokens(shape, usize::try_from(tokens).unwrap_or(usize::MAX)) as u64 * shape.vocab as u64;
+    let tables = shape.context as u64 * shape.head_dim as u64;
+    let tied_head = if shape.tied { shape.vocab as u64 * shape.d_model as u64 } else { 0 };
+    4 * (tokens * (blocks + scratch + 2) + tile + tables + tied_head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::config;
+
+    #[test]
+    fn widths_are_those_of_the_documented_formula() {
+        let shape = ModelShape::from(&config([64, 24, 3, 4, 2, 48, 16], true));
+        let (d, kv, f, h) = (24, 12, 48, 4);
+        assert_eq!(BlockBuffers::width(&shape), 6 * d + 2 * kv + 3 * f + 2 * h + 2);
+        assert_eq!(SharedBuffers::width(&shape) + GradientBuffers::width(&shape), 5 * d + 2 * kv + 3 * f + 1);
+        let (tokens, tile, tables, head) = (32, 32 * 64, 16 * 6, 64 * 24);
+        let floats =
+            tokens * (3 * (6 * d + 2 * kv + 3 * f + 2 * h + 2) + 5 * d + 2 * kv + 3 * f + 3) + tile + tables + head;
+        assert_eq!(training_bytes(&shape, 2), 4 * floats as u64);
+    }
+
+    #[test]
+    fn buffers_are_cut_to_the_tokens_of_a_pass() {
+        let shape = ModelShape::from(&config([64, 24, 3, 4, 2, 48, 16], false));
+        let mut buffers = BlockBuffers::new(&shape, 32);
+        let view = buffers.cut(&shape, 5);
+        assert_eq!((view.stream.len(), view.k.len(), view.stats.len()), (5 * 24, 5 * 12, 5 * 8));
+    }
+
+    #[test]
+    fn a_tile_of_logits_is_bounded_unless_the_vocabulary_is_huge() {
+        let tile = |vocab, tokens| tile_tokens(&ModelShape::from(&config([vocab, 24, 3, 4, 2, 48, 16], false)), tokens);
+        assert_eq!(tile(4096, 8192), 2048);
+        assert_eq!(tile(4096, 100), 100);
+        assert_eq!(tile(1 << 20, 8192), 64);
+    }
+}
