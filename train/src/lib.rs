@@ -6,3 +6,13 @@ pub mod init;
 pub mod model;
 pub mod params;
 pub mod shard;
+
+pub mod aggregate;
+pub mod checkpoint;
+pub mod codec;
+mod files;
+pub mod moments;
+pub mod round;
+pub mod schedule;
+pub mod selfcheck;
+pub mod state;
