@@ -1,6 +1,7 @@
 //! The volunteer's program `essaim`: it joins a run, trains, and checks every record.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod datadir;

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod bench;
 pub mod generate;
 pub mod status;
 
@@ -28,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Show what the member in a data directory does.
     Status(status::StatusArgs),
+    /// Measure how fast this machine trains.
+    Bench(bench::BenchArgs),
     /// Continue a text with a checkpoint of a run.
     Generate(generate::GenerateArgs),
 }
@@ -40,6 +43,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Status(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Generate(args) => args.run(),
         }
     }
