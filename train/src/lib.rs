@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
+pub mod eval;
 pub mod init;
 pub mod model;
 pub mod params;
