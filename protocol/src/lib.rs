@@ -12,6 +12,8 @@ pub mod chain;
 pub mod data_order;
 pub mod dataset;
 pub mod encoding;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod hash_chain;
 pub mod ids;
 pub mod layout;
@@ -20,5 +22,6 @@ pub mod limits;
 pub mod link;
 pub mod manifest;
 pub mod messages;
+pub mod round;
 pub mod signing;
 pub mod statements;

@@ -12,6 +12,7 @@ mod sources;
 
 pub use error::{ChainError, ChainFault, StatementRef};
 pub use evidence::Evidence;
+pub(crate) use rules::check_heldout;
 pub use rules::update_len_max_bytes;
 pub use sources::Sources;
 

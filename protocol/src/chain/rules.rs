@@ -210,7 +210,7 @@ fn check_contribution(manifest: &Manifest, contribution: &Contribution) -> Resul
     Ok(())
 }
 
-fn check_heldout(heldout: &[HeldoutLoss]) -> Result<(), ChainFault> {
+pub(crate) fn check_heldout(heldout: &[HeldoutLoss]) -> Result<(), ChainFault> {
     if heldout.len() > limits::LANGUAGES_MAX || !heldout.is_sorted_by(|a, b| a.language < b.language) {
         return Err(ChainFault::Order("held-out languages"));
     }
