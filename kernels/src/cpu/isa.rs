@@ -9,6 +9,10 @@ const NATIVE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64
 pub(crate) trait Isa: Fma {
     /// Eight float32.
     type V: Copy;
+    /// Whether tiles must be compiled into the function that calls them, which enables the instructions.
+    const INLINE_TILES: bool;
+    /// Whether a tile's rows go through together.
+    const TALL_TILES: bool;
 
     /// Eight copies of `x`.
     fn splat(x: f32) -> Self::V;
@@ -54,6 +58,8 @@ impl Fma for PortableIsa {
 
 impl Isa for PortableIsa {
     type V = [f32; 8];
+    const INLINE_TILES: bool = false;
+    const TALL_TILES: bool = NATIVE_FMA;
 
     #[inline(always)]
     fn splat(x: f32) -> [f32; 8] {
@@ -130,6 +136,8 @@ mod avx2 {
 
     impl Isa for Avx2Isa {
         type V = __m256;
+        const INLINE_TILES: bool = true;
+        const TALL_TILES: bool = true;
 
         #[inline(always)]
         fn splat(x: f32) -> __m256 {

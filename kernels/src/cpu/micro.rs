@@ -62,6 +62,9 @@ pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usi
 unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile) {
     // SAFETY: the caller's promise.
     unsafe {
+        if !I::INLINE_TILES {
+            return outlined::<I, A_BY_K, SHAPE>(rows, t);
+        }
         match rows {
             6 => tile_of::<I, 6, A_BY_K, SHAPE>(t),
             5 => tile_of::<I, 5, A_BY_K, SHAPE>(t),
@@ -70,6 +73,27 @@ unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t:
             2 => tile_of::<I, 2, A_BY_K, SHAPE>(t),
             1 => tile_of::<I, 1, A_BY_K, SHAPE>(t),
             _ => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+        }
+    }
+}
+
+/// As [`tile_rows`] for code that needs no special instructions: compiled once, with the rows of an incomplete tile one at a time. Where a fused
+/// multiply-add is a long sequence in software, holding many rows in registers gains nothing, and all rows go one at a time.
+#[inline(never)]
+unsafe fn outlined<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile) {
+    // SAFETY: the caller's promise; each row of a triangle has the terms that the whole would give it.
+    unsafe {
+        if rows == MR && I::TALL_TILES {
+            return tile_of::<I, MR, A_BY_K, SHAPE>(t);
+        }
+        let (a_row, a_k) = if A_BY_K { (1, t.a_k) } else { (t.a_row, 1) };
+        for row in 0..rows {
+            let (mut one, skipped) = (t, if SHAPE == HEAD { row } else { 0 });
+            one.a = t.a.add(row * a_row + skipped * a_k);
+            one.b = t.b.add(skipped * NR);
+            one.c = t.c.add(row * t.ldc);
+            one.k = t.k - skipped + if SHAPE == TAIL { row } else { 0 };
+            tile_of::<I, 1, A_BY_K, FULL>(one);
         }
     }
 }

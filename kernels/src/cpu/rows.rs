@@ -39,61 +39,90 @@ impl BlockTree {
     }
 }
 
-/// Adds up one block: `vector` and `scalar` extend lanes by the elements from an index on.
-#[inline(always)]
-fn block<I: Isa>(len: usize, vector: impl Fn(I::V, usize) -> I::V, scalar: impl Fn(f32, usize) -> f32) -> f32 {
-    let mut sums = [I::splat(0.0); 4];
-    let whole = len / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (group, sum) in sums.iter_mut().enumerate() {
-            *sum = vector(*sum, start + group * 8);
+/// Adds up one block of `$len` elements: the expressions extend a vector or a lane by the elements from an index on.
+///
+/// These are macros because a closure would be compiled without the instructions of the function that it is written in.
+macro_rules! block {
+    ($len:expr, |$sums:ident, $at:ident| $vector:expr, |$lane:ident, $index:ident| $scalar:expr) => {{
+        let mut sums = [I::splat(0.0); 4];
+        let whole = $len / LANES * LANES;
+        let mut start = 0;
+        while start < whole {
+            for (group, sum) in sums.iter_mut().enumerate() {
+                let ($sums, $at) = (*sum, start + group * 8);
+                *sum = $vector;
+            }
+            start += LANES;
         }
-    }
+        let mut lanes = stored::<I>(sums);
+        for $index in whole..$len {
+            let $lane = lanes[$index - whole];
+            lanes[$index - whole] = $scalar;
+        }
+        lane_tree(lanes)
+    }};
+}
+
+/// Adds up a row of any length; the expression adds up the block of `$block_len` elements from `$start` on.
+macro_rules! by_blocks {
+    ($len:expr, |$start:ident, $block_len:ident| $of_block:expr) => {{
+        let len = $len;
+        if len <= BLOCK {
+            let ($start, $block_len) = (0, len);
+            canonical($of_block)
+        } else {
+            let mut tree = BlockTree::new();
+            let mut $start = 0;
+            while $start < len {
+                let $block_len = BLOCK.min(len - $start);
+                tree.push($of_block);
+                $start += BLOCK;
+            }
+            canonical(tree.finish())
+        }
+    }};
+}
+
+#[inline(always)]
+fn stored<I: Isa>(sums: [I::V; 4]) -> [f32; LANES] {
     let mut lanes = [0.0f32; LANES];
     for (group, sum) in sums.into_iter().enumerate() {
         // SAFETY: four groups of eight lanes.
         unsafe { I::store(lanes.as_mut_ptr().add(group * 8), sum) };
     }
-    for index in whole..len {
-        lanes[index - whole] = scalar(lanes[index - whole], index);
-    }
-    lane_tree(lanes)
+    lanes
 }
 
-/// Adds up a row of any length, block by block; `of_block` does one.
+/// The eight elements of `x` from `at` on.
 #[inline(always)]
-fn by_blocks(len: usize, mut of_block: impl FnMut(usize, usize) -> f32) -> f32 {
-    if len <= BLOCK {
-        return canonical(of_block(0, len));
-    }
-    let mut tree = BlockTree::new();
-    for start in (0..len).step_by(BLOCK) {
-        tree.push(of_block(start, BLOCK.min(len - start)));
-    }
-    canonical(tree.finish())
+fn eight<I: Isa>(x: &[f32], at: usize) -> I::V {
+    debug_assert!(at + 8 <= x.len(), "eight elements at {at} of {}", x.len());
+    // SAFETY: the loops of this module ask for whole groups of eight within the slice.
+    unsafe { I::load(x.as_ptr().add(at)) }
 }
 
 /// `Σ x`.
 #[inline(always)]
 pub(crate) fn sum<I: Isa>(x: &[f32]) -> f32 {
-    by_blocks(x.len(), |start, len| {
+    by_blocks!(x.len(), |start, len| {
         let x = &x[start..start + len];
-        // SAFETY: `block` asks for whole groups of eight within `len`.
-        block::<I>(len, |sum, at| I::vadd(sum, unsafe { I::load(x.as_ptr().add(at)) }), |sum, at| sum + x[at])
+        block!(len, |sums, at| I::vadd(sums, eight::<I>(x, at)), |lane, at| lane + x[at])
     })
 }
 
 /// `Σ x²`, squares rounded first.
 #[inline(always)]
 pub(crate) fn sum_rounded_squares<I: Isa>(x: &[f32]) -> f32 {
-    by_blocks(x.len(), |start, len| {
+    by_blocks!(x.len(), |start, len| {
         let x = &x[start..start + len];
-        let vector = |sum, at: usize| {
-            // SAFETY: `block` asks for whole groups of eight within `len`.
-            let v = unsafe { I::load(x.as_ptr().add(at)) };
-            I::vadd(sum, I::vmul(v, v))
-        };
-        block::<I>(len, vector, |sum, at| sum + x[at] * x[at])
+        block!(
+            len,
+            |sums, at| {
+                let v = eight::<I>(x, at);
+                I::vadd(sums, I::vmul(v, v))
+            },
+            |lane, at| lane + x[at] * x[at]
+        )
     })
 }
 
@@ -101,13 +130,11 @@ pub(crate) fn sum_rounded_squares<I: Isa>(x: &[f32]) -> f32 {
 #[inline(always)]
 pub(crate) fn dot<I: Isa>(x: &[f32], y: &[f32]) -> f32 {
     let y = &y[..x.len()];
-    by_blocks(x.len(), |start, len| {
+    by_blocks!(x.len(), |start, len| {
         let (x, y) = (&x[start..start + len], &y[start..start + len]);
-        let vector = |sum, at: usize| {
-            // SAFETY: `block` asks for whole groups of eight within `len`.
-            unsafe { I::vfma(I::load(x.as_ptr().add(at)), I::load(y.as_ptr().add(at)), sum) }
-        };
-        block::<I>(len, vector, |sum, at| I::fma(x[at], y[at], sum))
+        block!(len, |sums, at| I::vfma(eight::<I>(x, at), eight::<I>(y, at), sums), |lane, at| I::fma(
+            x[at], y[at], lane
+        ))
     })
 }
 
@@ -116,18 +143,22 @@ pub(crate) fn dot<I: Isa>(x: &[f32], y: &[f32]) -> f32 {
 pub(crate) fn max<I: Isa>(x: &[f32]) -> f32 {
     let mut largest = [I::splat(f32::NEG_INFINITY); 4];
     let whole = x.len() / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
+    let mut start = 0;
+    while start < whole {
         for (group, v) in largest.iter_mut().enumerate() {
-            // SAFETY: whole groups of eight within the row.
-            *v = I::vmax(unsafe { I::load(x.as_ptr().add(start + group * 8)) }, *v);
+            *v = I::vmax(eight::<I>(x, start + group * 8), *v);
         }
+        start += LANES;
     }
     let [a, b, c, d] = largest;
     let mut lanes = [0.0f32; 8];
     // SAFETY: eight lanes.
     unsafe { I::store(lanes.as_mut_ptr(), I::vmax(I::vmax(a, b), I::vmax(c, d))) };
-    let larger = |a: f32, &b: &f32| if b > a { b } else { a };
-    x[whole..].iter().fold(lanes.iter().fold(f32::NEG_INFINITY, larger), larger) + 0.0
+    let mut most = f32::NEG_INFINITY;
+    for &value in lanes.iter().chain(&x[whole..]) {
+        most = if value > most { value } else { most };
+    }
+    most + 0.0
 }
 
 /// `exp(x - max)` of 32 elements.
@@ -141,15 +172,14 @@ fn exp_lanes<I: Isa>(x: &mut [f32; LANES], max: f32) {
 /// Replaces every element by `exp(x - max)` and returns the sum.
 #[inline(always)]
 pub(crate) fn exp_and_sum<I: Isa>(x: &mut [f32], max: f32) -> f32 {
-    let len = x.len();
-    by_blocks(len, |start, len| exp_block::<I>(&mut x[start..start + len], max))
+    by_blocks!(x.len(), |start, len| exp_block::<I>(&mut x[start..start + len], max))
 }
 
 /// The sum of `exp(x - max)`, which is stored nowhere.
 #[inline(always)]
 pub(crate) fn sum_of_exp<I: Isa>(x: &[f32], max: f32) -> f32 {
-    by_blocks(x.len(), |start, len| {
-        let mut copy = [0.0f32; BLOCK];
+    let mut copy = [0.0f32; BLOCK];
+    by_blocks!(x.len(), |start, len| {
         copy[..len].copy_from_slice(&x[start..start + len]);
         exp_block::<I>(&mut copy[..len], max)
     })
@@ -158,16 +188,12 @@ pub(crate) fn sum_of_exp<I: Isa>(x: &[f32], max: f32) -> f32 {
 #[inline(always)]
 fn exp_block<I: Isa>(x: &mut [f32], max: f32) -> f32 {
     let mut sums = [I::splat(0.0); 4];
-    let mut add = |lanes: &[f32; LANES]| {
-        for (group, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: four groups of eight lanes.
-            *sum = I::vadd(*sum, unsafe { I::load(lanes.as_ptr().add(group * 8)) });
-        }
-    };
     let (whole, rest) = x.as_chunks_mut::<LANES>();
     for lanes in whole {
         exp_lanes::<I>(lanes, max);
-        add(lanes);
+        for (group, sum) in sums.iter_mut().enumerate() {
+            *sum = I::vadd(*sum, eight::<I>(lanes, group * 8));
+        }
     }
     if !rest.is_empty() {
         // Lanes that the row does not reach add exp(-inf) = +0, which leaves a sum that started from +0 as it is. (Where max is
@@ -175,13 +201,10 @@ fn exp_block<I: Isa>(x: &mut [f32], max: f32) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; LANES];
         lanes[..rest.len()].copy_from_slice(rest);
         exp_lanes::<I>(&mut lanes, max);
-        add(&lanes);
+        for (group, sum) in sums.iter_mut().enumerate() {
+            *sum = I::vadd(*sum, eight::<I>(&lanes, group * 8));
+        }
         rest.copy_from_slice(&lanes[..rest.len()]);
     }
-    let mut lanes = [0.0f32; LANES];
-    for (group, sum) in sums.into_iter().enumerate() {
-        // SAFETY: four groups of eight lanes.
-        unsafe { I::store(lanes.as_mut_ptr().add(group * 8), sum) };
-    }
-    lane_tree(lanes)
+    lane_tree(stored::<I>(sums))
 }
