@@ -1,2 +1,17 @@
-//! corpus
-fn main() {}
+//! `essaim-corpus`: from documents to hashed shards of tokens.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run(&cli::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever the causes: each error says how to mend it.
+            eprintln!("essaim-corpus: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `corpus.toml`: what to read and how to build. Every key has a default but `path`; unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The largest corpus.toml that is read, bytes.
+const CONFIG_MAX: u64 = 1 << 20;
+
+/// A corpus file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the data set, for people.
+    pub name: String,
+    /// Decides the order of training documents.
+    pub seed: u64,
+    /// How the tokenizer is made.
+    pub tokenizer: TokenizerConfig,
+    /// What is held out.
+    pub heldout: HeldoutConfig,
+    /// How large shards are.
+    pub shards: ShardsConfig,
+    /// What is trained on, in which proportion.
+    pub mix: MixConfig,
+    /// What is read.
+    #[serde(rename = "source")]
+    pub sources: Vec<SourceConfig>,
+}
+
+/// `[[source]]`: a file or folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// A file or folder, relative to the corpus file; folders are searched through.
+    pub path: PathBuf,
+    /// Source of documents that do not name theirs. Default: the name of the file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Language of documents that do not name theirs. Default for `.txt`: the name of the file's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// SPDX expression for documents that do not name theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// What the columns are called.
+    #[serde(default)]
+    pub columns: ColumnsConfig,
+}
+
+/// `[source.columns]`: names of parquet columns or JSON keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColumnsConfig {
+    /// The text.
+    pub text: String,
+    /// The language. Required unless the source names one.
+    pub language: String,
+    /// The source. Required unless the source has a name.
+    pub source: String,
+    /// The document's id.
+    pub id: String,
+    /// The licence. Where it is absent, `license` within the JSON object in a column `extra` is taken.
+    pub license: String,
+}
+
+/// `[tokenizer]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerConfig {
+    /// Tokens of a tokenizer trained here.
+    pub vocab_size: u32,
+    /// Text that it is trained on at most, bytes.
+    pub sample_bytes_max: u64,
+    /// An existing tokenizer.json to use instead, relative to the corpus file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// `[heldout]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldoutConfig {
+    /// Thousandths of each language's documents, rounded up, that are never trained on.
+    pub permille: u32,
+    /// A language with fewer documents holds none out.
+    pub documents_min: u32,
+}
+
+/// `[shards]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShardsConfig {
+    /// Tokens in a shard at most.
+    pub tokens_max: u32,
+}
+
+/// `[mix]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixConfig {
+    /// The language that must be the largest of the mix, in bytes of text. `"any"`: no such demand.
+    pub largest: String,
+    /// How often each document of a language is trained on: 2 is twice, 0.25 a quarter of them. Default: once.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            name: "corpus".into(),
+            seed: 0,
+            tokenizer: TokenizerConfig::default(),
+            heldout: HeldoutConfig::default(),
+            shards: ShardsConfig::default(),
+            mix: MixConfig::default(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        TokenizerConfig { vocab_size: 32_768, sample_bytes_max: 24_000_000, path: None }
+    }
+}
+
+impl Default for HeldoutConfig {
+    fn default() -> Self {
+        HeldoutConfig { permille: 20, documents_min: 2 }
+    }
+}
+
+impl Default for ShardsConfig {
+    fn default() -> Self {
+        ShardsConfig { tokens_max: 1 << 20 }
+    }
+}
+
+impl Default for MixConfig {
+    fn default() -> Self {
+        MixConfig { largest: "fr".into(), weights: BTreeMap::new() }
+    }
+}
+
+impl Default for ColumnsConfig {
+    fn default() -> Self {
+        let [text, language, source, id, license] = ["text", "language", "source", "id", "license"].map(String::from);
+        ColumnsConfig { text, language, source, id, license }
+    }
+}
+
+/// Why a corpus file is not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("{path}: {error}", path = .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not a corpus file.
+    #[error("{path}: {reason}", path = .path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A value out of its range.
+    #[error("corpus settings: {key} is {got}, expected {expected}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a corpus file. Paths in it become relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it cannot be read, has an unknown key, or a value out of range.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let failed = |error| ConfigError::Read { path: path.to_owned(), error };
+        let malformed = |reason| ConfigError::Malformed { path: path.to_owned(), reason };
+        if std::fs::metadata(path).map_err(failed)?.len() > CONFIG_MAX {
+            return Err(malformed(format!("longer than {CONFIG_MAX} bytes: not a corpus file")));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+            malformed(format!("{place}{}", error.message().trim().replace('\n', " ")))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.sources.iter_mut().for_each(|source| source.path = folder.join(&source.path));
+        config.tokenizer.path = config.tokenizer.path.map(|path| folder.join(path));
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks the ranges of all values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, got: String, expected| Err(ConfigError::Value { key, got, expected });
+        let vocab_size = self.tokenizer.vocab_size;
+        if !(512..=1 << 20).contains(&vocab_size) {
+            return value("tokenizer.vocab_size", vocab_size.to_string(), "512 to 1048576");
+        }
+        if self.tokenizer.sample_bytes_max > 2_000_000_000 {
+            let got = self.tokenizer.sample_bytes_max.to_string();
+            return value("tokenizer.sample_bytes_max", got, "at most 2000000000");
+        }
+        if self.heldout.permille > 500 {
+            return value("heldout.permille", self.heldout.permille.to_string(), "0 to 500");
+        }
+        if !(1024..=1 << 27).contains(&self.shards.tokens_max) {
+            return value("shards.tokens_max", self.shards.tokens_max.to_string(), "1024 to 134217728");
+        }
+        if let Some(weight) = self.mix.weights.values().find(|weight| !(0.0..=64.0).contains(*weight)) {
+            return value("mix.weights", weight.to_string(), "0 to 64");
+        }
+        if self.name.is_empty() || self.name.len() > essaim_protocol::limits::NAME_MAX {
+            return value("name", format!("{} bytes long", self.name.len()), "1 to 256 bytes");
+        }
+        if self.sources.is_empty() {
+            return value("source", "absent".into(), "at least one [[source]] with path = …");
+        }
+        Ok(())
+    }
+
+    /// The settings as TOML, with paths cut to their last part: what a machine calls its folders is nobody's business, and must
+    /// not change the data set's bytes.
+    pub fn settings(&self) -> String {
+        let last = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
+        let mut shown = self.clone();
+        shown.sources.iter_mut().for_each(|source| source.path = last(&source.path));
+        shown.tokenizer.path = shown.tokenizer.path.as_deref().map(last);
+        shown.sources.sort_by(|a, b| (&a.path, &a.name).cmp(&(&b.path, &b.name)));
+        match toml::to_string(&shown) {
+            Ok(text) => text,
+            Err(error) => unreachable!("settings that are no TOML: {error}"),
+        }
+    }
+}
