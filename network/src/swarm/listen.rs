@@ -6,10 +6,11 @@ use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
-/// The TCP socket address of `addr`, if it is one.
-fn tcp_addr(addr: &Multiaddr) -> Option<SocketAddr> {
+/// The socket address of `addr`, and whether it is TCP rather than UDP.
+fn socket_addr(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
     let mut parts = addr.iter();
     let ip: IpAddr = match parts.next()? {
         Protocol::Ip4(ip) => ip.into(),
@@ -17,17 +18,29 @@ fn tcp_addr(addr: &Multiaddr) -> Option<SocketAddr> {
         _ => return None,
     };
     match parts.next()? {
-        Protocol::Tcp(port) => Some((ip, port).into()),
+        Protocol::Tcp(port) => Some(((ip, port).into(), true)),
+        Protocol::Udp(port) => Some(((ip, port).into(), false)),
         _ => None,
     }
 }
 
-/// libp2p lets several sockets share a TCP port, so a port in use by another node would go unnoticed and take half of the
-/// connections. A plain socket, which does not share, finds out.
+/// Whether the port of `addr` can be bound. libp2p lets several sockets share a TCP port, so one in use by another node would
+/// go unnoticed and take half of the connections; a plain socket, which does not share, finds out.
 fn check_free(addr: &Multiaddr) -> io::Result<()> {
-    match tcp_addr(addr) {
-        Some(socket) if socket.port() != 0 => TcpListener::bind(socket).map(drop),
-        _ => Ok(()),
+    match socket_addr(addr) {
+        Some((socket, _)) if socket.port() == 0 => Ok(()),
+        Some((socket, true)) => TcpListener::bind(socket).map(drop),
+        Some((socket, false)) => UdpSocket::bind(socket).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the ports of `addrs` are free again: connections that are being closed hold a QUIC socket for a moment. Gives
+/// up after `patience`.
+pub(crate) async fn wait_free(addrs: &[Multiaddr], patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while addrs.iter().any(|addr| check_free(addr).is_err()) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -32,6 +32,8 @@ use tokio::sync::{mpsc, oneshot};
 const TICK: Duration = Duration::from_millis(100);
 /// How long a listener may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long closing may wait for the ports to be free again.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Addresses taken from one peer's own account of itself.
 const ADDRS_PER_PEER_MAX: usize = 8;
 /// Providers dialled for one query.
@@ -164,7 +166,9 @@ impl Task {
             self.serve_waiting();
         };
         commands.close();
+        let addrs: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
         drop(self);
+        listen::wait_free(&addrs, CLOSE_TIMEOUT).await;
         if let Some(reply) = stopped {
             // Whoever asked may no longer wait.
             let _ = reply.send(());
