@@ -93,7 +93,8 @@ pub(super) fn summary(
     elapsed: Duration,
 ) -> Result<Value> {
     let status = run.status()?;
-    let rounds: Vec<Value> = run.rounds()?.iter().filter(|round| round["round"] != json!(0)).map(round_summary).collect();
+    let rounds: Vec<Value> =
+        run.rounds()?.iter().filter(|round| round["round"] != json!(0)).map(round_summary).collect();
     Ok(json!({
         "run_id": status["run_id"],
         "parameters": status["parameters"],

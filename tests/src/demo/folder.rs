@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 const MARK: &str = ".essaim-demo";
-const OURS: [&str; 7] = ["coordinator", "dataset", "run.toml", "summary.json", "coordinator.log", "corpus.log", "verify.json"];
+const OURS: [&str; 7] =
+    ["coordinator", "dataset", "run.toml", "summary.json", "coordinator.log", "corpus.log", "verify.json"];
 
 /// Makes `dir` an empty folder that is marked as a demo's.
 pub(super) fn prepare(dir: &Path) -> Result<()> {

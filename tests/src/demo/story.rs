@@ -62,7 +62,8 @@ pub(super) fn tell(options: &Options, corpus: &Path) -> Result<()> {
 
     let summary = figures::summary(&run, &verify, &measured, &checkpoint, &sentence, started.elapsed())?;
     let file = dir.join("summary.json");
-    std::fs::write(&file, serde_json::to_string_pretty(&summary)?).with_context(|| format!("writing {}", file.display()))?;
+    std::fs::write(&file, serde_json::to_string_pretty(&summary)?)
+        .with_context(|| format!("writing {}", file.display()))?;
     println!("{}", figures::table(&summary));
     act(started, &format!("Done; the figures are in {}", file.display()));
     let ok = figures::judge(&summary);
@@ -115,7 +116,12 @@ fn train(run: &mut LocalRun, options: &Options) -> Result<()> {
             churned = true;
             run.kill_node(options.nodes)?;
             run.start_node(options.nodes + 1, 1)?;
-            eprintln!("        in round {}: node {} killed, node {} started", last + 1, options.nodes, options.nodes + 1);
+            eprintln!(
+                "        in round {}: node {} killed, node {} started",
+                last + 1,
+                options.nodes,
+                options.nodes + 1
+            );
         }
     }
 }
@@ -137,7 +143,8 @@ fn verify(run: &LocalRun, link: &str, dir: &Path) -> Result<Value> {
 }
 
 fn measure(checkpoint: &Path, dataset: &Path) -> Result<Value> {
-    let model = call("essaim", &["evaluate", "--checkpoint", path(checkpoint)?, "--dataset", path(dataset)?, "--json"])?;
+    let model =
+        call("essaim", &["evaluate", "--checkpoint", path(checkpoint)?, "--dataset", path(dataset)?, "--json"])?;
     interrupt::check()?;
     let xz = call("essaim-corpus", &["xz", path(dataset)?, "--json"])?;
     Ok(json!({ "model": serde_json::from_str::<Value>(&model)?, "xz": serde_json::from_str::<Value>(&xz)? }))

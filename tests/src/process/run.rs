@@ -32,7 +32,8 @@ impl LocalRun {
             "\n[network]\nlisten = [\"/ip4/127.0.0.1/udp/{p2p_port}/quic-v1\", \"/ip4/127.0.0.1/tcp/{tcp_port}\"]\nhttp = \"127.0.0.1:{http_port}\"\n"
         );
         let config = dir.join("run.toml");
-        std::fs::write(&config, format!("{settings}{network}")).with_context(|| format!("writing {}", config.display()))?;
+        std::fs::write(&config, format!("{settings}{network}"))
+            .with_context(|| format!("writing {}", config.display()))?;
         let run = LocalRun { dir: dir.to_owned(), http_port, coordinator: None, nodes: Vec::new() };
         let data = run.coordinator_dir();
         call("essaim-coordinator", &["init", path(&config)?, "--data-dir", path(&data)?])?;
