@@ -84,6 +84,11 @@ impl Exec {
         Ok(Exec { path, threads, pool })
     }
 
+    /// The calling thread alone, untested: what the known-answer test itself runs on.
+    pub(crate) fn untested(path: Path) -> Exec {
+        Exec { path, threads: 1, pool: None }
+    }
+
     /// A context on the fastest path that this CPU can run.
     ///
     /// # Errors
