@@ -1,10 +1,131 @@
-//! Small runs with known results.
+//! Small runs with known results: what a program computes before it takes part in a real one.
+//!
+//! The kernels test themselves for every thread of an [`Exec`]; this goes further up, to whole inner steps and a whole round of
+//! a tiny model. The hashes below are golden: a change of any of them is a new numerics id.
 
-use essaim_protocol::ids::{Hash, MemberId};
+use crate::aggregate::next_checkpoint;
+use crate::contribute::{Work, contribute};
+use crate::inner::InnerLoop;
+use crate::round::{Base, RoundContext};
+use essaim_kernels::Exec;
+use essaim_protocol::ids::{Hash, MemberId, RunId};
 use essaim_protocol::manifest::{
     Admission, Codec, F64Bits, InnerConfig, Manifest, MixWeight, ModelConfig, Optimizer, OuterConfig, PROTOCOL_VERSION,
     Phase, Timing,
 };
+use essaim_protocol::statements::Contribution;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+
+/// A result with its name and golden hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Golden {
+    /// What was computed.
+    pub what: String,
+    /// The hash that it has here.
+    pub got: String,
+    /// The hash that it has everywhere.
+    pub expected: &'static str,
+}
+
+/// This machine does not compute as the numerics id demands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this machine computes {what} to other bits: {got} instead of {expected}; it cannot take part", what = .0.what, got = .0.got, expected = .0.expected)]
+pub struct SelfCheckError(pub Golden);
+
+const INITIAL: &str = "7fdaa5f7858d1476108d92bc5ceed85b10543ec9f44e840a03a18463ab14bc77";
+const STEPS: [(Optimizer, &str); 2] = [
+    (Optimizer::Muon, "4642ecc6888345c07b11405d9ba7f0178b9a283ba8e688432a1d2e034ff45ae7"),
+    (Optimizer::AdamW, "53d3d99df3f11d792906e8e28e168ff03f25a72a3e55490d824915b65cb64416"),
+];
+const ROUNDS: [(Optimizer, &str); 2] = [
+    (Optimizer::Muon, "b527638df499a032baffdbdb22c38b1c83b88724e35e449f44d692c841880b80"),
+    (Optimizer::AdamW, "1b4cf918b2f22fb840422ca8a5bb34f8539beb5f07e5053967b21408f7c94d35"),
+];
+
+/// Computes an initial checkpoint, inner steps and rounds of a tiny model, and compares them with their golden hashes. Takes milliseconds.
+///
+/// # Errors
+/// [`SelfCheckError`]: the first that differs.
+pub fn self_check(exec: &Exec) -> Result<(), SelfCheckError> {
+    match goldens(exec).into_iter().find(|golden| golden.got != golden.expected) {
+        Some(golden) => Err(SelfCheckError(golden)),
+        None => Ok(()),
+    }
+}
+
+/// The results that [`self_check`] compares.
+pub fn goldens(exec: &Exec) -> Vec<Golden> {
+    let manifest = tiny_manifest(Optimizer::Muon);
+    let initial = Base::initial(exec, &manifest).checkpoint_hash(&manifest).to_string();
+    let mut goldens = vec![Golden { what: "the initial checkpoint".into(), got: initial, expected: INITIAL }];
+    for (optimizer, expected) in STEPS {
+        let got = inner_step(exec, &tiny_manifest(optimizer)).to_string();
+        goldens.push(Golden { what: format!("an inner step with {optimizer:?}"), got, expected });
+    }
+    for (optimizer, expected) in ROUNDS {
+        let got = two_rounds(exec, &tiny_manifest(optimizer)).to_string();
+        goldens.push(Golden { what: format!("two rounds with {optimizer:?}"), got, expected });
+    }
+    goldens
+}
+
+const RUN: RunId = RunId([6; 32]);
+
+/// The hash of the checkpoint that one inner step would leave.
+fn inner_step(exec: &Exec, manifest: &Manifest) -> Hash {
+    let base = Base::initial(exec, manifest);
+    let context = RoundContext { exec, manifest, run: RUN, round: 1 };
+    let mut inner = InnerLoop::new(context, &base, 0, manifest.inner.batch);
+    match inner.step(&tiny_unit(manifest, 0)) {
+        Ok(_) => crate::checkpoint::model_file_hash(&manifest.model, inner.params()),
+        Err(error) => unreachable!("the tiny run's own data: {error}"),
+    }
+}
+
+/// The hash over updates, checkpoint and outer state of two rounds of two members, the second of whom does a prefix.
+fn two_rounds(exec: &Exec, manifest: &Manifest) -> Hash {
+    let mut base = Base::initial(exec, manifest);
+    let mut tokens_total = 0;
+    let mut hasher = blake3::Hasher::new();
+    for round in 1..=2 {
+        let context = RoundContext { exec, manifest, run: RUN, round };
+        let mut updates = BTreeMap::new();
+        let mut contributions = Vec::new();
+        for (member, steps) in [(MemberId([1; 32]), 3), (MemberId([2; 32]), 2)] {
+            let work = Work { context, member, base: &base, base_tokens_total: tokens_total, steps, micro_batch: 2 };
+            let first = u32::from(member.0[0]) * 10;
+            let mut units = |step: u32| Ok(tiny_unit(manifest, first + step));
+            let done = match contribute(&work, &mut units, &mut |_| ControlFlow::Continue(())) {
+                Ok(done) => done,
+                Err(error) => unreachable!("the tiny run's own data: {error}"),
+            };
+            hasher.update(done.update_hash.as_bytes());
+            hasher.update(&done.loss.0.to_le_bytes());
+            contributions.push(Contribution {
+                member,
+                claim: Hash([0; 32]),
+                update: done.update_hash,
+                update_len_bytes: done.update.len() as u64,
+                steps,
+                tokens: done.tokens,
+                loss: done.loss,
+            });
+            updates.insert(member, done.update);
+        }
+        let mut fetch = |contribution: &Contribution| {
+            updates.get(&contribution.member).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        };
+        if let Err(error) = next_checkpoint(&context, &contributions, &mut fetch, &mut base) {
+            unreachable!("the tiny run's own updates: {error}");
+        }
+        tokens_total += contributions.iter().map(|contribution| contribution.tokens).sum::<u64>();
+        hasher.update(base.checkpoint_hash(manifest).as_bytes());
+        hasher.update(base.outer_hash().as_bytes());
+    }
+    Hash::from(hasher.finalize())
+}
 
 fn bits(value: f64) -> F64Bits {
     F64Bits(value.to_bits())
@@ -76,5 +197,38 @@ pub fn tiny_manifest(optimizer: Optimizer) -> Manifest {
         hash_chain_anchor: Hash([5; 32]),
         hash_chain_len: 9,
         extensions: Vec::new(),
+    }
+}
+
+/// Data for the tiny run: `[batch, context + 1]` tokens that follow each other in a pattern, another for each `step`.
+pub fn tiny_unit(manifest: &Manifest, step: u32) -> Vec<u32> {
+    let vocab_size = manifest.model.vocab_size;
+    let len = manifest.inner.batch * (manifest.model.context + 1);
+    let token = |index: u32| (index * (step + 3) + index * index / 5 + step) % vocab_size;
+    (0..len).map(token).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use essaim_kernels::Path;
+
+    #[test]
+    fn every_path_and_thread_count_comes_to_the_golden_hashes() {
+        for path in Path::available() {
+            for threads in [1, 2] {
+                let exec = Exec::new(path, threads).unwrap();
+                for golden in goldens(&exec) {
+                    assert_eq!(golden.got, golden.expected, "{} on {path}, {threads} threads", golden.what);
+                }
+                assert_eq!(self_check(&exec), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn tiny_manifests_are_valid() {
+        assert_eq!(tiny_manifest(Optimizer::Muon).check(), Ok(()));
+        assert_eq!(tiny_manifest(Optimizer::AdamW).check(), Ok(()));
     }
 }

@@ -41,27 +41,21 @@ pub(super) fn encode_block(values: &[f32], out: &mut [u8]) -> bool {
     let (head, codes) = out.split_at_mut(2);
     head.copy_from_slice(&scale_bits.to_le_bytes());
     let (low, high) = values.split_at(values.len().div_ceil(2));
+    let code = |value: f32| {
+        let rounded = (value / scale).clamp(-7.0, 7.0) + ROUNDER;
+        (rounded.to_bits() as u8).wrapping_add(ZERO) & 15
+    };
     if scale == 0.0 {
         codes.fill(ZERO | ZERO << 4);
     } else {
-        let code = |value: f32| {
-            let rounded = (value / scale).clamp(-7.0, 7.0) + ROUNDER;
-            (rounded.to_bits() as u8).wrapping_add(ZERO) & 15
-        };
         codes
             .iter_mut()
             .zip(low.iter().zip(high))
             .for_each(|(byte, (&low, &high))| *byte = code(low) | code(high) << 4);
-        if let ([.., byte], [.., odd]) = (&mut *codes, low) {
-            if low.len() > high.len() {
-                *byte = code(*odd);
-            }
-        }
     }
-    if low.len() > high.len() {
-        if let [.., byte] = codes {
-            *byte &= 15;
-        }
+    // With an odd number of values, the last of the first half stands alone.
+    if let (true, [.., byte], [.., odd]) = (low.len() > high.len(), codes, low) {
+        *byte = if scale == 0.0 { ZERO } else { code(*odd) };
     }
     true
 }
