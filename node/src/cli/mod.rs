@@ -1,7 +1,9 @@
 //! The command line.
 
 pub mod bench;
+pub mod evaluate;
 pub mod generate;
+pub mod join;
 pub mod status;
 
 use clap::{Parser, Subcommand};
@@ -27,12 +29,16 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Take part in a run: train, check, serve.
+    Join(join::JoinArgs),
     /// Show what the member in a data directory does.
     Status(status::StatusArgs),
     /// Measure how fast this machine trains.
     Bench(bench::BenchArgs),
     /// Continue a text with a checkpoint of a run.
     Generate(generate::GenerateArgs),
+    /// Measure a checkpoint on held-out documents.
+    Evaluate(evaluate::EvaluateArgs),
 }
 
 impl Cli {
@@ -42,9 +48,11 @@ impl Cli {
     /// What was wrong, in one line that says how to mend it.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Join(args) => args.run(),
             Command::Status(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Generate(args) => args.run(),
+            Command::Evaluate(args) => args.run(),
         }
     }
 }
