@@ -9,6 +9,8 @@
 //! | `lock` | held while a coordinator serves the run |
 //! | `link` | the join link, rewritten at each start |
 //! | `temp/` | files being written; emptied at each start |
+//! | `blobs/` | updates that are being fetched |
+//! | `kept/` | the checkpoint before the last, for members who are fetching it |
 //! | `public/` | what anybody may have, laid out by [`essaim_protocol::layout`] |
 
 use crate::files::{self, FileError, SecretError};
@@ -161,6 +163,16 @@ impl DataDir {
     /// Files being written.
     pub fn temp(&self) -> PathBuf {
         self.root.join("temp")
+    }
+
+    /// The last but one checkpoint.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
+    /// Updates being fetched.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
     }
 
     /// The settings.

@@ -1,0 +1,524 @@
+//! The task that owns the machine: events in, actions out, in their order.
+
+use super::ServeError;
+use super::fetch::{Fetched, Fetches};
+use super::open::Opened;
+use super::persist;
+use super::requests;
+use super::worker::{BaseOf, Done, Job, hashes_of};
+use crate::checkpoint::CheckpointHashes;
+use crate::datadir::{DataDir, Lock};
+use crate::files;
+use crate::http;
+use crate::init::join_link;
+use crate::public::PublicFolder;
+use crate::store::Store;
+use crate::view::{MemberView, Phase, RoundSummary, RunInfo, RunView, SharedView, refusal_name};
+use essaim_network::{BlobStore, Misbehaviour, Network, NetworkEvent, PeerId, Responder, member_of, peer_id_of};
+use essaim_protocol::encoding;
+use essaim_protocol::ids::MemberId;
+use essaim_protocol::layout;
+use essaim_protocol::messages::Reply;
+use essaim_protocol::round::{CoordinatorAction, CoordinatorMachine, CoordinatorPhase, Stored, UpdateOutcome};
+use essaim_protocol::signing::Signed;
+use essaim_protocol::statements::{ClaimList, Contribution, Record};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
+use tracing::{debug, error, info, warn};
+
+/// How often the view is renewed and counters are written.
+const TICK: Duration = Duration::from_millis(500);
+/// How long `--exit-when-finished` goes on, so that members hear of the last record.
+const LINGER: Duration = Duration::from_secs(10);
+/// Between tries of an aggregation that failed for a local reason.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The driver's state.
+pub(super) struct Driver {
+    _lock: Lock,
+    store: Store,
+    public: PublicFolder,
+    blobs: Arc<BlobStore>,
+    network: Network,
+    events: Receiver<NetworkEvent>,
+    machine: CoordinatorMachine,
+    view: SharedView,
+    started: Instant,
+    fetches: Fetches,
+    fetched: UnboundedReceiver<Fetched>,
+    jobs: std::sync::mpsc::Sender<Job>,
+    done: UnboundedReceiver<Done>,
+    /// The checkpoint that waits for its record.
+    staged: Option<(u64, PathBuf)>,
+    /// The aggregation asked for last, and when to try it again.
+    aggregation: Option<(u64, Vec<Contribution>)>,
+    retry_at: Option<tokio::time::Instant>,
+    checkpoints: Vec<CheckpointHashes>,
+    claimed: BTreeSet<MemberId>,
+    refusals: BTreeMap<&'static str, u64>,
+    replies: Vec<(Responder, Reply)>,
+    stop_http: tokio::sync::watch::Sender<bool>,
+    exit_when_finished: bool,
+    finished_at: Option<Instant>,
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Driver {
+    /// Starts HTTP and the thread that calculates, and writes the join link.
+    pub(super) async fn start(opened: Opened) -> Result<Driver, ServeError> {
+        let manifest = opened.machine.manifest.clone();
+        let link = write_link(&opened)?;
+        let mut view = RunView::new(RunInfo::new(opened.run.to_string(), &manifest.value, link.clone()));
+        view.rounds.clone_from(&opened.restored.rows);
+        view.refusals = opened.store.refusals()?;
+        let view = SharedView::new(view);
+        let address = opened.http.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+        let (stop_http, mut stopped) = tokio::sync::watch::channel(false);
+        let router = http::router(view.clone(), opened.data.public());
+        tokio::spawn(http::serve(opened.http, router, async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        let (jobs, jobs_in) = std::sync::mpsc::channel();
+        let (done_out, done) = unbounded_channel();
+        let worker = opened.worker;
+        std::thread::Builder::new()
+            .name("arithmetic".to_owned())
+            .spawn(move || worker.run(&jobs_in, &done_out))
+            .map_err(|error| ServeError::Arithmetic(error.to_string()))?;
+        let (fetched_out, fetched) = unbounded_channel();
+        let checkpoints = opened.restored.records.iter().map(|record| hashes_of(&record.value)).collect();
+        let machine = CoordinatorMachine::new(opened.machine, opened.restored.machine, 0)?;
+        info!(run = %opened.run, name = %manifest.value.name, parameters = manifest.value.model.parameter_count(), "serving");
+        info!(page = %format!("http://{address}/"), "page, API and downloads");
+        info!(%link, "join link");
+        Ok(Driver {
+            _lock: opened.lock,
+            store: opened.store,
+            public: opened.public,
+            blobs: opened.blobs,
+            fetches: Fetches::new(opened.network.clone(), fetched_out),
+            network: opened.network,
+            events: opened.events,
+            machine,
+            view,
+            started: Instant::now(),
+            fetched,
+            jobs,
+            done,
+            staged: None,
+            aggregation: None,
+            retry_at: None,
+            checkpoints,
+            claimed: opened.restored.claimed,
+            refusals: BTreeMap::new(),
+            replies: Vec::new(),
+            stop_http,
+            exit_when_finished: opened.exit_when_finished,
+            finished_at: None,
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Drives until told to stop.
+    pub(super) async fn run(mut self) -> Result<(), ServeError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stop = stop_signal();
+        tokio::pin!(stop);
+        loop {
+            self.act().await?;
+            let timeout = self.machine.next_timeout().map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let timeout = timeout.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let retry = self.retry_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle_event(event).await?,
+                    None => return Err(ServeError::WorkerGone),
+                },
+                Some(fetched) = self.fetched.recv() => self.job(Job::Check {
+                    round: fetched.round, member: fetched.member, update: fetched.update,
+                })?,
+                done = self.done.recv() => match done {
+                    Some(done) => self.handle_done(done).await?,
+                    None => return Err(ServeError::WorkerGone),
+                },
+                () = tokio::time::sleep_until(timeout.into()) => {
+                    let now = self.now_ms();
+                    self.machine.handle_timeout(now);
+                }
+                () = tokio::time::sleep_until(retry), if self.retry_at.is_some() => {
+                    self.retry_at = None;
+                    self.aggregate()?;
+                }
+                _ = tick.tick() => self.tick()?,
+                () = &mut stop => {
+                    info!("stopping: everything is kept; start again with the same command");
+                    break;
+                }
+            }
+            if self.exit_when_finished && self.finished_at.is_some_and(|at| at.elapsed() >= LINGER) {
+                info!("every round is done");
+                break;
+            }
+        }
+        self.act().await?;
+        self.flush_refusals()?;
+        let _ = self.stop_http.send(true);
+        self.network.shutdown().await;
+        Ok(())
+    }
+
+    fn job(&self, job: Job) -> Result<(), ServeError> {
+        self.jobs.send(job).map_err(|_| ServeError::WorkerGone)
+    }
+
+    /// Does what the machine asks, then sends the answers that waited for it.
+    async fn act(&mut self) -> Result<(), ServeError> {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                CoordinatorAction::Persist(stored) => tokio::task::block_in_place(|| self.keep(&stored))?,
+                CoordinatorAction::Publish { head } => {
+                    self.public.write(layout::HEAD, &head)?;
+                    if let Err(error) = self.network.publish(head).await {
+                        debug!(%error, "head not gossiped");
+                    }
+                    tokio::task::block_in_place(|| self.retire())?;
+                }
+                CoordinatorAction::RoundOpened { round, members } => {
+                    self.store.round_opened(round, unix_ms())?;
+                    info!(round, members, "round open");
+                    self.renew_view();
+                }
+                CoordinatorAction::Fetch { round, member, update, len_bytes } => {
+                    self.fetches.start(Fetched { round, member, update }, len_bytes);
+                }
+                CoordinatorAction::Aggregate { round, contributions } => {
+                    self.aggregation = Some((round, contributions));
+                    self.aggregate()?;
+                    self.renew_view();
+                }
+                CoordinatorAction::Misconduct { member, evidence } => {
+                    warn!(member = %member.short(), evidence = %evidence.describe(), "misconduct");
+                    self.count("misconduct");
+                    self.keep_evidence(&member, &evidence)?;
+                }
+                CoordinatorAction::Finished => {
+                    info!("every round is done; still serving downloads, Ctrl-C to stop");
+                    self.finished_at = Some(Instant::now());
+                    self.renew_view();
+                }
+            }
+        }
+        for (responder, reply) in std::mem::take(&mut self.replies) {
+            responder.send(encoding::encode(&reply));
+        }
+        Ok(())
+    }
+
+    /// Starts the aggregation that was asked for last.
+    fn aggregate(&mut self) -> Result<(), ServeError> {
+        let Some((round, contributions)) = self.aggregation.clone() else {
+            return Ok(());
+        };
+        let base = self
+            .machine
+            .chain()
+            .record()
+            .map(|record| BaseOf { hashes: hashes_of(&record.value), heldout: record.value.heldout.clone() });
+        self.job(Job::Aggregate { round, contributions, base })
+    }
+
+    /// Keeps what the machine signed: the store first, then `public/`.
+    fn keep(&mut self, stored: &Stored) -> Result<(), ServeError> {
+        self.store.put(&persist::rows(stored))?;
+        match stored {
+            Stored::Claim { round, member, .. } => {
+                debug!(round, member = %member.short(), "claim receipted");
+                self.claimed.insert(*member);
+            }
+            Stored::ClaimList { round, list } => {
+                let claims = Signed::<ClaimList>::from_bytes(list).map_or(0, |list| list.value.claims.len());
+                info!(round, claims, "round closed");
+                persist::publish_list(&self.public, &self.store, *round)?;
+            }
+            Stored::Record { round, record, .. } => self.keep_record(*round, record)?,
+        }
+        Ok(())
+    }
+
+    fn keep_record(&mut self, round: u64, bytes: &[u8]) -> Result<(), ServeError> {
+        let unreadable = |error: String| ServeError::Stored { what: "the record", round, reason: error };
+        let record = Signed::<Record>::from_bytes(bytes).map_err(|error| unreadable(error.to_string()))?;
+        let fetched = self.fetches.stop();
+        persist::publish_updates(&self.public, &self.blobs, &record.value)?;
+        self.drop_unused(&fetched)?;
+        persist::publish_statements(&self.public, &self.store, round)?;
+        match self.staged.take() {
+            Some((of, folder)) if of == round => {
+                self.public.publish_folder(&folder, &layout::checkpoint(round))?;
+            }
+            _ => return Err(ServeError::Round { round, reason: "its checkpoint is not there".to_owned() }),
+        }
+        if round > 0
+            && let Some(time) = self.store.round_time(round)?
+        {
+            self.store.round_closed(round, unix_ms().saturating_sub(time.opened_unix_ms) as f64 / 1000.0)?;
+        }
+        let hashes = hashes_of(&record.value);
+        self.checkpoints.push(hashes);
+        self.blobs.register_external(record.value.ledger, self.public.path(&layout::ledger(round)))?;
+        self.blobs.register_external(hashes.model, self.public.path(&layout::model_file(round)))?;
+        self.blobs.register_external(hashes.outer, self.public.path(&layout::outer_state(round)))?;
+        self.aggregation = None;
+        self.claimed.clear();
+        self.note_record(&record)
+    }
+
+    /// Shows a new record.
+    fn note_record(&mut self, record: &Signed<Record>) -> Result<(), ServeError> {
+        let round = record.value.round;
+        for refusal in &record.value.refusals {
+            warn!(round, member = %refusal.member.short(), reason = refusal_name(refusal.reason), "claim not included");
+            self.count(refusal_name(refusal.reason));
+        }
+        let seconds = self.store.round_time(round)?.and_then(|time| time.seconds);
+        let members = self.view.read(|view| if round == 0 { 0 } else { view.members.len() as u64 });
+        let parameters = self.view.read(|view| view.info.parameters);
+        let row = RoundSummary::new(&record.value, &record.id(), parameters, members, seconds);
+        info!(
+            round, included = row.included, refused = row.refused, admitted = row.admitted, tokens = row.tokens,
+            train_loss = row.train_loss, heldout_bits_per_byte = ?row.heldout_bits_per_byte, seconds = row.seconds,
+            checkpoint = %record.value.checkpoint.short(), "recorded"
+        );
+        self.view.write(|view| view.rounds.push(row));
+        Ok(())
+    }
+
+    /// Removes fetched updates that the record does not include. Public files, which a claim may have named, stay.
+    fn drop_unused(&self, fetched: &[(MemberId, essaim_protocol::ids::Hash)]) -> Result<(), ServeError> {
+        for (_, update) in fetched {
+            if self.blobs.path(update).is_some_and(|path| path.starts_with(self.blobs.dir())) {
+                self.blobs.remove(update)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away checkpoints that are no longer needed, once the head that replaces them is public.
+    fn retire(&mut self) -> Result<(), ServeError> {
+        let Some(last) = self.machine.chain().round() else {
+            return Ok(());
+        };
+        let keyframe = self.machine.chain().manifest().keyframe_every_rounds;
+        let retired = self.public.retire_checkpoints(last, keyframe)?;
+        let hashes = |round: u64| usize::try_from(round).ok().and_then(|index| self.checkpoints.get(index).copied());
+        for round in &retired {
+            let folder = self.public.kept_checkpoint(*round);
+            let Some(hashes) = hashes(*round) else { continue };
+            for (hash, name) in [(hashes.model, layout::MODEL_FILE), (hashes.outer, "outer.state")] {
+                self.blobs.remove(&hash)?;
+                if folder.join(name).is_file() {
+                    self.blobs.register_external(hash, folder.join(name))?;
+                }
+            }
+        }
+        if retired.is_empty() {
+            return Ok(());
+        }
+        // A round without contributions has the hashes of the one before.
+        for round in self.public.rounds_in("checkpoints")? {
+            if let Some(hashes) = hashes(round) {
+                self.blobs.register_external(hashes.model, self.public.path(&layout::model_file(round)))?;
+                self.blobs.register_external(hashes.outer, self.public.path(&layout::outer_state(round)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_evidence(&self, member: &MemberId, evidence: &essaim_protocol::chain::Evidence) -> Result<(), ServeError> {
+        let statements: Vec<Vec<u8>> = evidence.statements().into_iter().map(|(_, bytes)| bytes).collect();
+        let round = self.machine.chain().open_round();
+        self.store.set_meta(&format!("misconduct {round} {member}"), &encoding::encode(&statements))?;
+        Ok(())
+    }
+
+    async fn handle_event(&mut self, event: NetworkEvent) -> Result<(), ServeError> {
+        match event {
+            NetworkEvent::Request { peer, bytes, reply } => {
+                let now = self.now_ms();
+                let answer = requests::answer(&mut self.machine, &self.store, now, &peer, &bytes)?;
+                if let Reply::Refused(refused) = answer.reply {
+                    debug!(peer = %requests::short(member_of(&peer), &peer), reason = requests::refused_name(refused), "refused");
+                    self.count(requests::refused_name(refused));
+                }
+                self.replies.push((reply, answer.reply));
+                if let Some(fault) = answer.fault {
+                    self.penalize(peer, fault).await;
+                }
+            }
+            // Heads come from here: one that comes back is old news, and another's is none of ours.
+            NetworkEvent::Gossip { verdict, .. } => verdict.ignore(),
+            NetworkEvent::PeerBlocked { peer } => {
+                warn!(peer = %requests::short(member_of(&peer), &peer), "peer blocked for its misbehaviour");
+            }
+            NetworkEvent::PeerConnected { peer } => debug!(%peer, "connected"),
+            NetworkEvent::PeerDisconnected { peer } => debug!(%peer, "disconnected"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn penalize(&self, peer: PeerId, fault: Misbehaviour) {
+        self.network.penalize(peer, fault).await;
+    }
+
+    async fn handle_done(&mut self, done: Done) -> Result<(), ServeError> {
+        let now = self.now_ms();
+        match done {
+            Done::Checked { round, member, outcome, reason } => {
+                if let Some(reason) = reason {
+                    warn!(round, member = %member.short(), %reason, "update refused");
+                }
+                if matches!(outcome, UpdateOutcome::Malformed | UpdateOutcome::NonFinite)
+                    && let Some(peer) = peer_id_of(&member)
+                {
+                    self.penalize(peer, Misbehaviour::WrongBlob).await;
+                }
+                self.machine.handle_update(now, round, member, outcome);
+            }
+            Done::Aggregated { round, result, folder } => {
+                self.staged = Some((round, folder));
+                if let Err(reason) = self.machine.handle_outer(now, round, result) {
+                    if round == 0 {
+                        return Err(ServeError::Round { round, reason: reason.to_string() });
+                    }
+                    error!(round, %reason, "no record can be signed over this; its updates are refused");
+                    self.machine.handle_outer_failed(now, round, None);
+                }
+            }
+            Done::NonFinite { round, blamed, reason } => {
+                if round == 0 {
+                    return Err(ServeError::Round { round, reason });
+                }
+                warn!(round, %reason, blamed = ?blamed, "aggregation refused");
+                self.machine.handle_outer_failed(now, round, blamed);
+            }
+            Done::Failed { round, reason } => {
+                error!(round, %reason, "aggregation failed; trying again");
+                self.retry_at = Some(tokio::time::Instant::now() + RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        let count = self.refusals.entry(reason).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
+    fn flush_refusals(&mut self) -> Result<(), ServeError> {
+        for (reason, count) in std::mem::take(&mut self.refusals) {
+            self.store.count_refusals(reason, count)?;
+            self.view.write(|view| {
+                let total = view.refusals.entry(reason.to_owned()).or_insert(0);
+                *total = total.saturating_add(count);
+            });
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), ServeError> {
+        self.flush_refusals()?;
+        self.renew_view();
+        Ok(())
+    }
+
+    /// Copies what people want to see out of the machine.
+    fn renew_view(&mut self) {
+        let now_ms = self.now_ms();
+        let machine = self.machine.view(now_ms);
+        let status = self.machine.status(now_ms);
+        let connected: BTreeSet<PeerId> = self.network.connected_peers().into_iter().collect();
+        let chain = self.machine.chain();
+        let members = chain.ledger().members.iter().map(|standing| MemberView {
+            member: standing.member.to_string(),
+            joined_round: standing.joined_round,
+            accepted_rounds: u64::from(standing.accepted_rounds),
+            assigned_steps: chain.assignment_of(&standing.member).map_or(0, |one| u64::from(one.steps())),
+            absent_rounds: standing.absent_rounds,
+            claimed: self.claimed.contains(&standing.member),
+            connected: peer_id_of(&standing.member).is_some_and(|peer| connected.contains(&peer)),
+        });
+        let members: Vec<MemberView> = members.collect();
+        let phase = match machine.phase {
+            CoordinatorPhase::Opening => Phase::Waiting,
+            CoordinatorPhase::Collecting if members.is_empty() => Phase::Waiting,
+            CoordinatorPhase::Collecting => Phase::Training,
+            CoordinatorPhase::Fetching => Phase::Collecting,
+            CoordinatorPhase::Aggregating => Phase::Aggregating,
+            CoordinatorPhase::Finished => Phase::Finished,
+        };
+        let now = Instant::now();
+        let timed = matches!(phase, Phase::Training | Phase::Collecting | Phase::Aggregating);
+        let round = if phase == Phase::Finished { chain.round().unwrap_or(0) } else { machine.round };
+        let network = self.network.metrics().entries();
+        self.view.write(|view| {
+            view.phase = phase;
+            view.round = round;
+            view.opened = timed.then(|| now.checked_sub(Duration::from_millis(status.elapsed_ms))).flatten();
+            view.deadline = timed.then(|| now + Duration::from_millis(status.remaining_ms));
+            view.joins_waiting = machine.pending_joins as u64;
+            view.members = members;
+            view.peers = connected.len() as u64;
+            view.network = network;
+        });
+    }
+}
+
+/// Writes the join link with the addresses that the network really listens on.
+fn write_link(opened: &Opened) -> Result<String, ServeError> {
+    let listen: Vec<String> = opened.network.listen_addrs().iter().map(ToString::to_string).collect();
+    let listen = if listen.is_empty() {
+        opened.config.network.listen.clone()
+    } else {
+        given(&opened.config.network.listen, listen)
+    };
+    let http =
+        opened.http.local_addr().map_or_else(|_| opened.config.network.http.clone(), |address| address.to_string());
+    let link = join_link(&opened.config, opened.run, &opened.machine.manifest, &listen, &http);
+    files::write_atomic(&opened.public.temp(), &link_path(&opened.data), format!("{link}\n").as_bytes())?;
+    Ok(link)
+}
+
+fn link_path(data: &DataDir) -> PathBuf {
+    data.link()
+}
+
+/// Addresses as given, unless a port was left to the system: then those that it chose.
+fn given(given: &[String], listening: Vec<String>) -> Vec<String> {
+    let open =
+        |address: &String| address.contains("/udp/0/") || address.ends_with("/tcp/0") || address.contains("/tcp/0/");
+    if given.iter().any(open) { listening } else { given.to_vec() }
+}
+
+/// Resolves on SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
