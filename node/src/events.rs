@@ -33,6 +33,11 @@ pub enum Event {
         /// What the last try ended with.
         reason: String,
     },
+    /// A peer of the link answers again.
+    Reached {
+        /// How long none did.
+        after_s: f64,
+    },
     /// The signed manifest is here and is the link's.
     Manifest {
         /// The run's name.
@@ -42,7 +47,7 @@ pub enum Event {
         /// Rounds of the run.
         rounds: u64,
         /// Sequences at a time that fit the memory.
-        micro_batch: usize,
+        micro_batch: u32,
         /// Most memory that training needs with it, bytes.
         needed_bytes: u64,
     },
@@ -50,6 +55,11 @@ pub enum Event {
     Joined {
         /// Round of the last record then; none before the first.
         after_round: Option<u64>,
+    },
+    /// This member takes part from a round on.
+    Admitted {
+        /// The round.
+        round: u64,
     },
     /// A round with work for this member began.
     RoundStarted {
@@ -97,7 +107,7 @@ pub enum Event {
     },
     /// The operator refused something.
     Refused {
-        /// What: `join`, `claim`.
+        /// What: `join`, `claim`, `contribution`.
         what: &'static str,
         /// Why.
         reason: String,
@@ -106,8 +116,6 @@ pub enum Event {
     Closed {
         /// The round.
         round: u64,
-        /// Claims in it.
-        claims: usize,
     },
     /// The record's checkpoint was computed again from the updates, to the same hash.
     Applied {
@@ -148,6 +156,13 @@ pub enum Event {
         checkpoint: String,
         /// Folder of the checkpoint.
         path: String,
+    },
+    /// The operator broke the rules of the run: this member goes no further.
+    Halted {
+        /// What was broken.
+        reason: String,
+        /// Where the proof is.
+        evidence: String,
     },
     /// The program ends by request.
     Stopped,
@@ -198,6 +213,7 @@ impl fmt::Display for Event {
             Event::Unreachable { tried_s, reason } => {
                 write!(f, "the coordinator cannot be reached for {tried_s:.0} s ({reason}); trying again")
             }
+            Event::Reached { after_s } => write!(f, "the coordinator answers, after {after_s:.0} s"),
             Event::Manifest { name, parameters, rounds, micro_batch, needed_bytes } => write!(
                 f,
                 "{name}: {} parameters, {} rounds; {micro_batch} sequences at a time, about {}",
@@ -209,6 +225,7 @@ impl fmt::Display for Event {
                 write!(f, "asked to take part after round {round}; waiting for the record that admits")
             }
             Event::Joined { after_round: None } => write!(f, "asked to take part; waiting for the run to begin"),
+            Event::Admitted { round } => write!(f, "round {round}: this member takes part"),
             Event::RoundStarted { round, steps, remaining_s } => {
                 write!(f, "round {round}: {steps} inner steps to do, {remaining_s:.0} s left")
             }
@@ -226,7 +243,7 @@ impl fmt::Display for Event {
             ),
             Event::Receipt { round } => write!(f, "round {round}: the operator has the claim"),
             Event::Refused { what, reason } => write!(f, "the operator refused this member's {what}: {reason}"),
-            Event::Closed { round, claims } => write!(f, "round {round}: closed with {claims} claims"),
+            Event::Closed { round } => write!(f, "round {round}: closed; others may have this member's update now"),
             Event::Applied { round, included, refused, mine, checkpoint, tokens_total, took_s } => write!(
                 f,
                 "round {round}: {included} contributions{}{}, checkpoint {} checked in {took_s:.1} s, {} tokens so far",
@@ -241,6 +258,9 @@ impl fmt::Display for Event {
             Event::Warning { message } => write!(f, "{message}"),
             Event::Finished { rounds, checkpoint, path } => {
                 write!(f, "the run is finished after {rounds} rounds; checkpoint {} in {path}", short(checkpoint))
+            }
+            Event::Halted { reason, evidence } => {
+                write!(f, "the operator broke the rules of the run: {reason}; the proof is in {evidence}")
             }
             Event::Stopped => write!(f, "stopped; start again to go on"),
         }

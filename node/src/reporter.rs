@@ -94,6 +94,11 @@ impl Reporter {
         }
     }
 
+    /// The number of connected peers, as noted last.
+    pub fn peers(&self) -> usize {
+        self.state.lock().map_or(0, |state| state.status.peers)
+    }
+
     fn write_status(&self, status: &StatusFile) -> Result<(), FileError> {
         let Some(path) = &self.status_path else { return Ok(()) };
         let json = serde_json::to_vec_pretty(status).unwrap_or_default();

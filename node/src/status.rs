@@ -19,6 +19,8 @@ pub enum Activity {
     Finished,
     /// Ended by request.
     Stopped,
+    /// Ended because the operator broke the rules.
+    Halted,
 }
 
 /// The content of `status.json`. Times are seconds, losses nats a token.
@@ -104,6 +106,11 @@ impl StatusFile {
             }
             Event::Finished { .. } => self.activity = Activity::Finished,
             Event::Stopped => self.activity = Activity::Stopped,
+            Event::Admitted { .. } | Event::Reached { .. } => {}
+            Event::Halted { .. } => {
+                self.activity = Activity::Halted;
+                self.last_problem = Some(event.to_string());
+            }
             Event::Refused { .. } | Event::Unreachable { .. } | Event::Warning { .. } => {
                 self.last_problem = Some(event.to_string());
             }

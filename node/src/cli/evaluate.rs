@@ -115,7 +115,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The shape of the checkpoint's model, checked.
 fn model_config(path: &Path) -> anyhow::Result<ModelConfig> {
-    let config = LlamaConfig::from_json(&read(path)?).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let config =
+        LlamaConfig::from_json(&read(path)?).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let model = ModelConfig {
         vocab_size: number(config.vocab_size),

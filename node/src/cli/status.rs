@@ -88,6 +88,7 @@ fn describe(status: &StatusFile, running: bool, root: &Path) -> String {
     }
     let activity = match (running, status.activity) {
         (false, Activity::Finished) => "the run is finished".to_owned(),
+        (_, Activity::Halted) => "stopped: the operator broke the rules of the run".to_owned(),
         (false, _) => "not running: `essaim join LINK` goes on".to_owned(),
         (true, Activity::Connecting) => "looking for the coordinator".to_owned(),
         (true, Activity::Waiting) => "waiting for the next round".to_owned(),
