@@ -11,7 +11,7 @@
 //! - `parallel`: one optimiser whose batch is that of all members together: what a data centre would do;
 //! - `single`: one machine with a member's batch, for as many tokens.
 //!
-//! Settings of the run have the names of the manifest. Each result is one line of JSON on standard output.
+//! With `out=FOLDER` the last checkpoint is left there. Settings of the run have the names of the manifest. Each result is one line of JSON on standard output.
 
 use essaim_kernels::Exec;
 use essaim_protocol::data_order::DataOrder;
@@ -20,6 +20,7 @@ use essaim_protocol::ids::{Hash, MemberId, RunId};
 use essaim_protocol::manifest::{Codec, F64Bits, Manifest, MixWeight, Optimizer, Phase};
 use essaim_protocol::statements::Contribution;
 use essaim_train::aggregate::next_checkpoint;
+use essaim_train::checkpoint::{checkpoint_files, write_model_file};
 use essaim_train::contribute::{Work, contribute};
 use essaim_train::eval::{TokenBytes, evaluate_shard};
 use essaim_train::inner::InnerLoop;
@@ -81,6 +82,8 @@ struct Scene {
     languages: Vec<String>,
     /// Held-out loss is measured after so many rounds; 0: only at the end.
     eval_every: u64,
+    /// Where the last checkpoint is left.
+    out: Option<PathBuf>,
 }
 
 fn manifest(arguments: &mut Arguments, dataset: &DatasetManifest, members: u64) -> Result<Manifest, Failure> {
@@ -142,6 +145,7 @@ impl Scene {
             shards: BTreeMap::new(),
             languages: languages.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             eval_every: arguments.take("eval_every", "0")?,
+            out: Some(arguments.take::<String>("out", "")?).filter(|out| !out.is_empty()).map(PathBuf::from),
             folder,
             dataset,
             manifest,
@@ -195,6 +199,19 @@ impl Scene {
             "seconds": (seconds * 10.0).round() / 10.0, "heldout": heldout,
         });
         println!("{line}");
+        match &self.out {
+            Some(out) if last => self.write_checkpoint(out, params),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_checkpoint(&self, out: &Path, params: &[f32]) -> Result<(), Failure> {
+        std::fs::create_dir_all(out)?;
+        write_model_file(&out.join("model.safetensors"), &self.manifest.model, params)?;
+        std::fs::copy(self.folder.join("tokenizer.json"), out.join("tokenizer.json"))?;
+        for (name, bytes) in checkpoint_files(&self.manifest) {
+            std::fs::write(out.join(name), bytes)?;
+        }
         Ok(())
     }
 
