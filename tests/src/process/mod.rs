@@ -3,3 +3,5 @@
 pub mod child;
 pub mod http;
 pub mod run;
+pub mod small;
+pub mod text;
