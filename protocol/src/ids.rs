@@ -1,6 +1,6 @@
 //! Names of things: hashes, run ids, members. All are 32 bytes, shown as 64 lower-case hexadecimal digits.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -34,10 +34,35 @@ fn parse_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
     Ok(out)
 }
 
+/// The 32 bytes as they are; a text in formats for people. Written as four little-endian words, which are the same bytes:
+/// serde would pass single bytes, one call each, and records are made of little else.
+fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        return serializer.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+    let mut words = [0u64; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words.serialize(serializer)
+}
+
+fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    if deserializer.is_human_readable() {
+        return parse_hex(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom);
+    }
+    let words = <[u64; 4]>::deserialize(deserializer)?;
+    let mut bytes = [0u8; 32];
+    for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
+    }
+    Ok(bytes)
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
         pub struct $name(pub [u8; 32]);
 
@@ -50,6 +75,18 @@ macro_rules! id {
             /// The first eight hexadecimal digits, for people.
             pub fn short(&self) -> String {
                 self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serialize(&self.0, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserialize(deserializer).map($name)
             }
         }
 

@@ -68,6 +68,7 @@ pub struct Signature {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(wincode::SchemaWrite, wincode::SchemaRead))]
 struct Envelope {
+    #[serde(with = "encoding::bytes")]
     payload: Vec<u8>,
     signatures: Vec<Signature>,
 }

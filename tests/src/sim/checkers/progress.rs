@@ -1,0 +1,36 @@
+//! The run goes on.
+
+use super::super::Summary;
+use super::Checker;
+
+/// Every round is recorded, members' work counts, and whoever is up at the end has followed to the end.
+#[derive(Debug, Default)]
+pub struct Progress;
+
+impl Checker for Progress {
+    fn name(&self) -> &'static str {
+        "progress"
+    }
+
+    fn end(&mut self, summary: &Summary) -> Result<(), String> {
+        if summary.records != summary.rounds + 1 {
+            return Err(format!(
+                "{} of {} records after {} s",
+                summary.records,
+                summary.rounds + 1,
+                summary.now_ms / 1000
+            ));
+        }
+        if summary.honest_at_end != summary.honest_alive {
+            return Err(format!("{} of {} members saw the end", summary.honest_at_end, summary.honest_alive));
+        }
+        if summary.contributions * 2 < summary.member_rounds {
+            let (got, of) = (summary.contributions, summary.member_rounds);
+            return Err(format!("only {got} contributions in {of} member rounds"));
+        }
+        if summary.empty_rounds * 20 > summary.rounds {
+            return Err(format!("{} of {} rounds without a contribution", summary.empty_rounds, summary.rounds));
+        }
+        Ok(())
+    }
+}
