@@ -90,3 +90,17 @@ fn a_shard_of_another_vocabulary_is_refused() {
     let error = evaluate_shard(&exec, &mut evaluator, &params, &mut shard(&[3]), &token_bytes(), 10).unwrap_err();
     assert!(matches!(error, EvalError::Vocabulary { shard: 40, tokenizer: 40, model: 39 }), "{error}");
 }
+
+/// A checkpoint that is not finite has a loss of the one NaN, whatever processor found it.
+#[test]
+fn a_loss_that_is_not_a_number_is_the_canonical_one() {
+    let config = config([VOCAB, 24, 2, 4, 2, 48, 8], false);
+    for path in essaim_kernels::Path::available() {
+        let exec = Exec::new(path, 1).unwrap();
+        let mut params = initial_parameters(&exec, &[9; 32], &config);
+        params[VOCAB as usize * 24 + 40] = -f32::NAN;
+        let mut evaluator = Evaluator::new(&config);
+        let got = evaluate_shard(&exec, &mut evaluator, &params, &mut shard(&[3]), &token_bytes(), 10).unwrap();
+        assert_eq!(got.nats.to_bits(), 0x7ff8_0000_0000_0000, "{path}");
+    }
+}

@@ -71,16 +71,6 @@ impl Model {
         workspace::training_bytes(&ModelShape::from(config), batch_max)
     }
 
-    /// The largest micro-batch, up to `batch`, whose workspace fits into `memory_bytes`; 1 when none does. It decides time and memory, and
-    /// no bit.
-    ///
-    /// # Panics
-    /// When [`ModelConfig::check`] refuses `config`.
-    pub fn batch_for(config: &ModelConfig, memory_bytes: u64, batch: usize) -> usize {
-        let fits = |&size: &usize| Model::workspace_bytes(config, size) <= memory_bytes;
-        (1..=batch).rev().find(fits).unwrap_or(1)
-    }
-
     /// Where each parameter lives.
     pub fn layout(&self) -> &ParamLayout {
         &self.layout
@@ -106,11 +96,12 @@ impl Model {
         &mut self.profile
     }
 
-    /// Losses and gradients of the whole batch of an inner step: `tokens[batch, context + 1]`, in each row inputs and, shifted by
-    /// one, targets. `grads`, of the layout's length, is overwritten with the gradient of the mean loss; `losses[batch · context]`
+    /// Losses and gradients of the batch of an inner step: `tokens[batch, context + 1]`, in each row inputs and, shifted by one,
+    /// targets. `grads`, of the layout's length, is overwritten with the gradient of the mean loss; `losses[batch · context]`
     /// with the loss of each token in nats, in order.
     ///
-    /// The bits depend on `params` and `tokens` only: not on the path, the threads, or the size of micro-batches.
+    /// The bits depend on `params` and `tokens` only: not on the path, the threads, or the size of micro-batches. Every loss is
+    /// multiplied by `1 / (batch · context)`, divided in binary64 and rounded, before its gradient is taken.
     ///
     /// # Panics
     /// When a length does not fit, or a token is outside the vocabulary.
@@ -122,57 +113,28 @@ impl Model {
         grads: &mut [f32],
         losses: &mut [f32],
     ) {
-        /// Elements zeroed by one task.
-        const TASK: usize = 1 << 18;
-        let scale = (1.0 / losses.len() as f64) as f32;
-        exec.for_each_chunk(grads, TASK, |_, chunk| chunk.fill(0.0));
-        self.forward_backward(exec, params, tokens, scale, grads, losses);
-        self.finish_gradients(exec, grads);
-    }
-
-    /// Part of an inner step: as [`Model::inner_gradients`] for some of its sequences. Continues the chains in `grads`, which the caller
-    /// fills with +0 before the first part; `grad_scale` is `1 / tokens of the whole inner step`, divided in binary64 and rounded. After the
-    /// last part comes [`Model::finish_gradients`].
-    ///
-    /// # Panics
-    /// When a length does not fit, or a token is outside the vocabulary.
-    pub fn forward_backward(
-        &mut self,
-        exec: &Exec,
-        params: &[f32],
-        tokens: &[u32],
-        grad_scale: f32,
-        grads: &mut [f32],
-        losses: &mut [f32],
-    ) {
         let context = self.shape.context;
         assert_eq!(params.len(), self.layout.total(), "parameters");
         assert_eq!(grads.len(), self.layout.total(), "gradients");
         assert!(tokens.len().is_multiple_of(context + 1), "{} tokens are no rows of {}", tokens.len(), context + 1);
         let batch = tokens.len() / (context + 1);
         assert_eq!(losses.len(), batch * context, "losses of {batch} sequences of {context}");
+        let scale = (1.0 / losses.len() as f64) as f32;
         let rows = self.batch_max;
         // Inside the pool, so that no operator wakes it from outside.
         exec.install(|| {
+            zero(exec, grads);
+            zero(exec, &mut self.buffers.tied_head);
             for (tokens, losses) in tokens.chunks(rows * (context + 1)).zip(losses.chunks_mut(rows * context)) {
-                self.micro_batch(exec, params, tokens, grad_scale, grads, losses);
+                self.micro_batch(exec, params, tokens, scale, grads, losses);
+            }
+            if self.shape.tied {
+                ops::add_assign(exec, &mut grads[self.layout.embedding()], &self.buffers.tied_head);
             }
         });
     }
 
-    /// Ends an inner step: adds a tied head's gradient, which was kept apart, to that of the embedding. Does nothing when the
-    /// head is not tied.
-    ///
-    /// # Panics
-    /// When `grads` has not the layout's length.
-    pub fn finish_gradients(&mut self, exec: &Exec, grads: &mut [f32]) {
-        assert_eq!(grads.len(), self.layout.total(), "gradients");
-        if self.shape.tied {
-            ops::add_assign(exec, &mut grads[self.layout.embedding()], &self.buffers.tied_head);
-            self.buffers.tied_head.fill(0.0);
-        }
-    }
-
+    /// Continues the chains of `grads` and of the tied head's gradient over some of the batch's sequences.
     fn micro_batch(
         &mut self,
         exec: &Exec,
@@ -227,5 +189,72 @@ impl Model {
         pass.profile.time(Operator::Embedding, || {
             ops::embedding_backward(exec, inputs, stream, &mut grads[layout.embedding()]);
         });
+    }
+}
+
+/// Fills with +0, from which chains start.
+fn zero(exec: &Exec, values: &mut [f32]) {
+    /// Elements that one task fills.
+    const TASK: usize = 1 << 18;
+    exec.for_each_chunk(values, TASK, |_, chunk| chunk.fill(0.0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::config;
+
+    #[test]
+    fn the_workspace_is_as_large_as_its_formula_says() {
+        for (tied, batch) in [(false, 1), (true, 3)] {
+            let config = config([64, 24, 3, 4, 2, 48, 16], tied);
+            let Model { buffers, shape, .. } = Model::new(&config, batch);
+            let floats = buffers.blocks.iter().map(BlockBuffers::elements).sum::<usize>()
+                + buffers.shared.elements()
+                + buffers.gradient.elements()
+                + buffers.tile.len()
+                + buffers.tied_head.len()
+                + shape.context * shape.head_dim;
+            let ids = buffers.inputs.len() + buffers.targets.len();
+            assert_eq!(Model::workspace_bytes(&config, batch), 4 * (floats + ids) as u64);
+        }
+    }
+
+    fn run(params: usize, tokens: usize, losses: usize, token: u32) {
+        let mut model = Model::new(&config([64, 24, 1, 4, 2, 48, 4], false), 2);
+        let total = model.layout().total();
+        let (params, tokens) = (vec![0.0; total + params], vec![token; tokens]);
+        let exec = Exec::detect(1).unwrap();
+        model.inner_gradients(&exec, &params, &tokens, &mut vec![0.0; total], &mut vec![0.0; losses]);
+    }
+
+    #[test]
+    fn lengths_that_fit_are_taken() {
+        run(0, 15, 12, 63);
+        run(0, 0, 0, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "parameters")]
+    fn another_number_of_parameters_is_a_bug() {
+        run(1, 5, 4, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "no rows of 5")]
+    fn half_a_row_is_a_bug() {
+        run(0, 7, 4, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "losses of 1 sequences of 4")]
+    fn another_number_of_losses_is_a_bug() {
+        run(0, 5, 5, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the vocabulary of 64")]
+    fn a_token_outside_the_vocabulary_is_a_bug() {
+        run(0, 5, 4, 64);
     }
 }
