@@ -62,6 +62,19 @@ async fn a_request_that_is_not_answered_says_why() {
     wait("the asker's giving up is seen", || !reply.is_open()).await;
     assert!(!reply.send(vec![1]), "nobody waits any more");
 
+    // Answered with more than a frame may hold.
+    let asked = tokio::spawn({
+        let net = asker.net.clone();
+        async move { net.request(peer, b"long".to_vec()).await }
+    });
+    let reply = next(&mut server.events, |event| match event {
+        NetworkEvent::Request { reply, .. } => Some(reply),
+        _ => None,
+    })
+    .await;
+    assert!(!reply.send(vec![0; (4 << 20) + 1]));
+    assert_eq!(asked.await.unwrap(), Err(RequestError::NoAnswer(peer)));
+
     let stranger = essaim_network::PeerId::random();
     assert_eq!(asker.net.request(stranger, vec![]).await, Err(RequestError::Unreachable(stranger)));
     asker.net.shutdown().await;
@@ -228,4 +241,42 @@ async fn a_caller_that_does_not_listen_loses_requests_not_memory() {
     for ask in asks {
         assert_eq!(ask.await.unwrap(), Err(RequestError::NoAnswer(peer)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_is_the_fallback_where_quic_does_not_come_through() {
+    let hub = Node::start(config(1, TCP)).await;
+    let dead = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let quic = format!("/ip4/127.0.0.1/udp/{}/quic-v1/p2p/{}", dead.local_addr().unwrap().port(), hub.peer());
+    let mut settings = config(2, QUIC);
+    settings.bootstrap = vec![quic.parse().unwrap(), hub.addr()];
+    let node = Node::start(settings).await;
+    wait("connected", || node.net.is_connected(&hub.peer())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_whose_handles_are_gone_shuts_down() {
+    let here = Node::start(config(1, QUIC)).await;
+    let mut there = Node::start(config(2, QUIC)).await;
+    there.connect(&here).await;
+    let (peer, dir) = (here.peer(), here.dir.clone());
+    drop(here);
+    next(&mut there.events, |event| match event {
+        NetworkEvent::PeerDisconnected { peer: gone } => (gone == peer).then_some(()),
+        _ => None,
+    })
+    .await;
+    // And it lets go of its store.
+    essaim_network::BlobStore::open(dir.path().join("blobs")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_kept_after_the_start_are_dialled_too() {
+    let hub = Node::start(config(1, QUIC)).await;
+    let node = Node::start(config(2, QUIC)).await;
+    node.net.keep_connected(hub.peer(), hub.addr()).await;
+    wait("connected", || node.net.is_connected(&hub.peer())).await;
+    node.net.disconnect(hub.peer()).await;
+    wait("disconnected", || node.net.metrics().bootstrap_dials >= 2).await;
+    wait("connected again", || node.net.is_connected(&hub.peer())).await;
 }

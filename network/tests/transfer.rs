@@ -348,3 +348,27 @@ async fn a_full_store_and_an_absent_blob_are_errors_not_stalls() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A measurement, not a check: `cargo test --release -p essaim-network --test transfer -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput() {
+    const MEASURED_LEN: usize = 256_000_000;
+    let content = bytes(MEASURED_LEN, 99);
+    let hash = Hash::of(&content);
+    for (listen, providers) in [(QUIC, 1), (TCP, 1), (QUIC, 2)] {
+        let receiver = Node::start(config(50, listen)).await;
+        let mut sources = Vec::new();
+        for n in 0..providers {
+            let source = provider(60 + n, listen, serve_all(), &content).await;
+            source.net.store().outboard(&hash).unwrap();
+            receiver.connect(&source).await;
+            sources.push(source);
+        }
+        let request = FetchRequest::new(hash, MEASURED_LEN as u64).providers(sources.iter().map(Node::peer));
+        let start = Instant::now();
+        let fetched = receiver.net.fetch(request).await.unwrap();
+        let rate = MEASURED_LEN as f64 / 1e6 / start.elapsed().as_secs_f64();
+        println!("{listen}, {providers} provider(s): {rate:.0} MB/s, {} pieces", fetched.pieces_fetched);
+    }
+}

@@ -107,7 +107,25 @@ pub struct BlobStore {
     cache: Mutex<Cache>,
     temp_count: AtomicU64,
     quota_bytes: AtomicU64,
-    used_bytes: AtomicU64,
+    own: Mutex<Own>,
+}
+
+/// The store's own blobs and what they were counted as, which a damaged file's length may no longer be.
+#[derive(Debug, Default)]
+struct Own {
+    len_bytes: HashMap<Hash, u64>,
+    used_bytes: u64,
+}
+
+impl Own {
+    /// Counts a blob anew: `None` for one that is gone.
+    fn count(&mut self, hash: Hash, len_bytes: Option<u64>) {
+        let before = match len_bytes {
+            Some(len_bytes) => self.len_bytes.insert(hash, len_bytes),
+            None => self.len_bytes.remove(&hash),
+        };
+        self.used_bytes = self.used_bytes + len_bytes.unwrap_or(0) - before.unwrap_or(0);
+    }
 }
 
 /// No lock of the store is held across anything that could leave its value half changed.
@@ -138,10 +156,11 @@ impl BlobStore {
             cache: Mutex::default(),
             temp_count: AtomicU64::new(0),
             quota_bytes: AtomicU64::new(u64::MAX),
-            used_bytes: AtomicU64::new(0),
+            own: Mutex::default(),
         };
-        let used = store.hashes()?.iter().filter_map(|hash| store.own_len(hash)).sum();
-        store.used_bytes.store(used, Ordering::Relaxed);
+        for hash in store.hashes()? {
+            lock(&store.own).count(hash, store.own_len(&hash));
+        }
         Ok(store)
     }
 
@@ -157,7 +176,7 @@ impl BlobStore {
 
     /// How many bytes of whole blobs the store's own files hold.
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
+        lock(&self.own).used_bytes
     }
 
     /// Refuses what the quota has no room for.
@@ -258,14 +277,13 @@ impl BlobStore {
             cache.values -= outboard.pieces() as usize;
         }
         drop(cache);
-        let len_bytes = self.own_len(hash);
         for path in [self.own_path(hash), self.outboard_path(hash)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &path)(error)),
                 _ => {}
             }
         }
-        self.used_bytes.fetch_sub(len_bytes.unwrap_or(0), Ordering::Relaxed);
+        lock(&self.own).count(*hash, None);
         Ok(())
     }
 
@@ -349,12 +367,9 @@ impl BlobStore {
 
     /// Moves a finished, synced file to its place among the blobs.
     pub(crate) fn place(&self, temp: &Path, hash: &Hash) -> Result<PathBuf, BlobError> {
-        let before = self.own_len(hash).unwrap_or(0);
         let path = self.own_path(hash);
         rename_durably(temp, &path)?;
-        let after = self.own_len(hash).unwrap_or(0);
-        self.used_bytes.fetch_add(after, Ordering::Relaxed);
-        self.used_bytes.fetch_sub(before, Ordering::Relaxed);
+        lock(&self.own).count(*hash, self.own_len(hash));
         Ok(path)
     }
 

@@ -72,6 +72,15 @@ impl BlobRequest {
         }
     }
 
+    /// The longest response that this request can have, in bytes.
+    pub fn response_len_max(&self) -> usize {
+        match self {
+            BlobRequest::Stat(_) => 1 + 8,
+            BlobRequest::Outboard(_) => MAX_BLOB_FRAME_LEN,
+            BlobRequest::Piece(..) => 1 + PIECE_LEN,
+        }
+    }
+
     /// The bytes that travel.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (tag, hash) = match self {
@@ -133,7 +142,7 @@ impl BlobResponse {
                 let len_bytes: [u8; 8] = body.try_into().map_err(|_| bad)?;
                 Ok(BlobResponse::Stat(u64::from_le_bytes(len_bytes)))
             }
-            1 if body.len() % VALUE_LEN == 0 && len <= MAX_BLOB_FRAME_LEN => Ok(BlobResponse::Outboard(body)),
+            1 if body.len().is_multiple_of(VALUE_LEN) && len <= MAX_BLOB_FRAME_LEN => Ok(BlobResponse::Outboard(body)),
             2 if body.len() <= PIECE_LEN => Ok(BlobResponse::Piece(body)),
             3 if body.is_empty() => Ok(BlobResponse::NotFound),
             4 if body.is_empty() => Ok(BlobResponse::NotYet),

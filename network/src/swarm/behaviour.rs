@@ -2,7 +2,7 @@
 //!
 //! Their place is kept here for NAT traversal: relay (client and server), AutoNAT and hole punching join this struct.
 
-use super::codec::FrameCodec;
+use super::codec::{FrameCodec, budget};
 use super::config::{KadMode, NetworkConfig, NetworkError};
 use crate::blob::{MAX_BLOB_FRAME_LEN, MAX_BLOB_REQUEST_LEN};
 use crate::metrics::Counters;
@@ -118,9 +118,11 @@ fn behaviour(config: &NetworkConfig, key: &Keypair, counters: &Arc<Counters>) ->
         .with_max_established(Some(limits.connections_max))
         .with_max_established_per_peer(Some(limits.connections_per_peer_max))
         .with_max_pending_incoming(Some(limits.pending_incoming_max));
+    let budget_len = limits.long_requests_bytes_max.max(limits.control_len_max + 1024);
     let codec = |request_len_max, response_len_max| FrameCodec {
         request_len_max,
         response_len_max,
+        budget: budget(budget_len),
         counters: counters.clone(),
     };
     let mdns = match config.mdns {

@@ -28,6 +28,8 @@ pub struct NetworkLimits {
     pub streams_per_connection_max: usize,
     /// Length of a control request or response in bytes. Default 4 MiB.
     pub control_len_max: usize,
+    /// Bytes of control requests longer than 64 KiB that are held at once, from all peers; more wait. Default 64 MiB.
+    pub long_requests_bytes_max: usize,
     /// Length of a gossip message in bytes. Default 64 KiB.
     pub gossip_len_max: usize,
     /// Events waiting for the caller; requests and gossip beyond are dropped and counted. Default 1024.
@@ -51,6 +53,7 @@ impl Default for NetworkLimits {
             pending_incoming_max: 64,
             streams_per_connection_max: 64,
             control_len_max: 4 << 20,
+            long_requests_bytes_max: 64 << 20,
             gossip_len_max: 64 << 10,
             events_max: 1024,
             blob_answers_max: 128,

@@ -3,6 +3,7 @@
 use libp2p::gossipsub::{MessageAcceptance, MessageId};
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Something that happened in the network.
@@ -65,11 +66,19 @@ pub(crate) enum Answer {
 pub struct Responder {
     pub(crate) channel: ResponseChannel<Vec<u8>>,
     pub(crate) answers: UnboundedSender<Answer>,
+    pub(crate) len_max: usize,
+    /// The request's room among long requests: free again when it is answered.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Responder {
-    /// Sends the response. `false` if the peer no longer waits for it.
+    /// Sends the response. `false` if the peer no longer waits for it, or if it is longer than
+    /// [`super::NetworkLimits::control_len_max`]: the peer is then told that there is no answer.
     pub fn send(self, bytes: Vec<u8>) -> bool {
+        if bytes.len() > self.len_max {
+            tracing::warn!(len = bytes.len(), max = self.len_max, "a response is too long to send");
+            return false;
+        }
         self.channel.is_open() && self.answers.send(Answer::Response { channel: self.channel, bytes }).is_ok()
     }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
 /// First wait before providers that gave nothing are asked again; it doubles with each round.
@@ -144,18 +144,33 @@ pub enum FetchError {
 type Answered = (PeerId, BlobRequest, Result<BlobResponse, RequestError>);
 type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Answered> + Send>>>;
 
-/// Runs what touches the disk on a thread that may block.
+/// The turn of a fetch among those of the same hash.
+pub(crate) type Turn = Arc<OwnedMutexGuard<()>>;
+
+/// Runs what touches the disk on a thread that may block. The turn is held until that is done, even if the fetch is dropped
+/// meanwhile: the next one must not find the files half changed.
 async fn blocking<T: Send + 'static>(
+    turn: &Turn,
     work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
 ) -> Result<T, FetchError> {
+    let turn = turn.clone();
+    let held = move || {
+        let done = work();
+        drop(turn);
+        done
+    };
     // Fails only when the runtime is shutting down.
-    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| FetchError::Stopped)??)
+    Ok(tokio::task::spawn_blocking(held).await.map_err(|_| FetchError::Stopped)??)
 }
 
 /// The blob if the store has it, whole and right.
-async fn present(store: &Arc<BlobStore>, request: &FetchRequest) -> Result<Option<FetchedBlob>, FetchError> {
+async fn present(
+    store: &Arc<BlobStore>,
+    request: &FetchRequest,
+    turn: &Turn,
+) -> Result<Option<FetchedBlob>, FetchError> {
     let (store, hash, max_len_bytes) = (store.clone(), request.hash, request.max_len_bytes);
-    blocking(move || {
+    blocking(turn, move || {
         let (Some(path), Some(len_bytes)) = (store.path(&hash), store.len(&hash)) else { return Ok(None) };
         match store.verify(&hash) {
             Ok(()) => {}
@@ -173,15 +188,16 @@ async fn present(store: &Arc<BlobStore>, request: &FetchRequest) -> Result<Optio
 }
 
 /// Fetches the blob; the caller has seen to it that no other fetch of this hash runs.
-pub(crate) async fn run(network: &Network, request: FetchRequest) -> Result<FetchedBlob, FetchError> {
-    if let Some(found) = present(network.store(), &request).await? {
+pub(crate) async fn run(network: &Network, request: FetchRequest, turn: Turn) -> Result<FetchedBlob, FetchError> {
+    if let Some(found) = present(network.store(), &request, &turn).await? {
         return Ok(found);
     }
-    Fetch::begin(network, request).await?.drive().await
+    Fetch::begin(network, request, turn).await?.drive().await
 }
 
 struct Fetch<'a> {
     network: &'a Network,
+    turn: Turn,
     request: FetchRequest,
     download: Download<PeerId>,
     partial: Option<PartialBlob>,
@@ -199,10 +215,10 @@ struct Fetch<'a> {
 }
 
 impl<'a> Fetch<'a> {
-    async fn begin(network: &'a Network, request: FetchRequest) -> Result<Fetch<'a>, FetchError> {
+    async fn begin(network: &'a Network, request: FetchRequest, turn: Turn) -> Result<Fetch<'a>, FetchError> {
         let in_flight = network.inner.config.limits.fetch_in_flight_per_provider;
         let (store, hash, max_len) = (network.store().clone(), request.hash, request.max_len_bytes);
-        let resumed = blocking(move || {
+        let resumed = blocking(&turn, move || {
             let resumed = PartialBlob::resume(store.clone(), &hash)?;
             if let Some((partial, _)) = &resumed
                 && partial.outboard().len_bytes() > max_len
@@ -220,6 +236,7 @@ impl<'a> Fetch<'a> {
         let pieces_resumed = download.progress().0;
         let mut fetch = Fetch {
             network,
+            turn,
             deadline: Instant::now() + request.patience,
             request,
             download,
@@ -342,7 +359,7 @@ impl<'a> Fetch<'a> {
         let partial = self.partial.take();
         // Only a proven download gives a piece.
         let Some(outboard) = self.download.proven().cloned() else { return Ok(()) };
-        let partial = blocking(move || {
+        let partial = blocking(&self.turn, move || {
             let mut partial = match partial {
                 Some(partial) => partial,
                 None => PartialBlob::create(store, outboard)?,
@@ -420,7 +437,7 @@ impl<'a> Fetch<'a> {
         let hash = self.request.hash;
         let len_bytes = self.download.proven().map_or(0, |outboard| outboard.len_bytes());
         let Some(partial) = self.partial.take() else { return Err(self.unavailable()) };
-        let path = blocking(move || partial.finish()).await?;
+        let path = blocking(&self.turn, move || partial.finish()).await?;
         let (pieces_fetched, pieces_resumed) = (self.pieces_fetched, self.pieces_resumed);
         Ok(FetchedBlob { hash, path, len_bytes, pieces_fetched, pieces_resumed })
     }

@@ -96,10 +96,12 @@ pub(crate) type ControlReply = oneshot::Sender<Result<Vec<u8>, RequestError>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Control { peer: PeerId, bytes: Vec<u8>, reply: ControlReply },
-    Blob { peer: PeerId, bytes: Vec<u8>, reply: ControlReply },
+    Blob { peer: PeerId, ask: BlobRequest, reply: ControlReply },
     Publish { bytes: Vec<u8>, reply: oneshot::Sender<Result<(), PublishError>> },
     Dial(Multiaddr),
     KeepConnected { peer: PeerId, addr: Multiaddr },
+    Reserve(PeerId),
+    Unreserve(PeerId),
     Disconnect(PeerId),
     Penalize { peer: PeerId, what: Misbehaviour },
     StartProviding(Hash),
@@ -233,7 +235,7 @@ impl Network {
     /// Sends one blob request. A malformed answer is penalised here.
     pub(crate) async fn request_blob(&self, peer: PeerId, ask: BlobRequest) -> Result<BlobResponse, RequestError> {
         let (reply, response) = oneshot::channel();
-        let sent = Command::Blob { peer, bytes: ask.to_bytes(), reply };
+        let sent = Command::Blob { peer, ask, reply };
         let bytes = self.ask(peer, sent, response, self.inner.config.blob_timeout).await?;
         match BlobResponse::from_bytes(bytes) {
             Ok(response) => Ok(response),
@@ -258,8 +260,8 @@ impl Network {
             fetching.retain(|_, turn| Arc::strong_count(turn) > 1);
             fetching.entry(request.hash()).or_default().clone()
         };
-        let _turn = turn.lock().await;
-        fetch::run(self, request).await
+        let turn = Arc::new(turn.lock_owned().await);
+        fetch::run(self, request, turn).await
     }
 
     /// Sends a gossip message to every node of the swarm.
@@ -286,6 +288,17 @@ impl Network {
     /// Stays connected to `peer` at `addr` from now on, as if it were in [`NetworkConfig::bootstrap`].
     pub async fn keep_connected(&self, peer: PeerId, addr: Multiaddr) {
         self.command(Command::KeepConnected { peer, addr }).await;
+    }
+
+    /// Keeps room for connections with `peer` however many others there are: for the members of a run, so that strangers
+    /// cannot crowd them out. Bootstrap peers have it already.
+    pub async fn reserve(&self, peer: PeerId) {
+        self.command(Command::Reserve(peer)).await;
+    }
+
+    /// Takes back [`Network::reserve`].
+    pub async fn unreserve(&self, peer: PeerId) {
+        self.command(Command::Unreserve(peer)).await;
     }
 
     /// Closes every connection with `peer`; a bootstrap peer is dialled again soon.

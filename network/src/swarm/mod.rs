@@ -10,12 +10,14 @@
 mod behaviour;
 mod codec;
 mod config;
+mod discovery;
 mod events;
 mod fetch;
 mod handle;
 mod listen;
 mod penalty;
 mod redial;
+mod requests;
 mod serve;
 mod task;
 

@@ -13,7 +13,7 @@ const PEERS_MAX: usize = 4096;
 pub enum Misbehaviour {
     /// A frame that is malformed, too long, or has trailing bytes. 3 points.
     MalformedFrame,
-    /// Bytes of a blob that do not belong to its hash. 5 points: an honest peer checks before it serves.
+    /// Bytes of a blob that do not belong to its hash. 6 points: an honest peer checks before it serves.
     WrongBlob,
     /// Gossip that the caller rejected. 2 points.
     BadGossip,
@@ -31,7 +31,7 @@ impl Misbehaviour {
             Misbehaviour::Flooding => 1.0,
             Misbehaviour::BadGossip | Misbehaviour::BadRequest => 2.0,
             Misbehaviour::MalformedFrame => 3.0,
-            Misbehaviour::WrongBlob => 5.0,
+            Misbehaviour::WrongBlob => 6.0,
             Misbehaviour::Severe => config.threshold_points,
         }
     }

@@ -1,28 +1,27 @@
 //! The task that owns the swarm: one loop over libp2p's events, the handle's commands and the caller's answers.
 
-use super::behaviour::{self, Behaviour, BehaviourEvent, KAD_PROTOCOL};
-use super::codec::is_malformed;
+use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::codec::Request;
 use super::config::{NetworkConfig, NetworkError};
-use super::events::{Answer, GossipVerdict, NetworkEvent, Responder};
-use super::handle::{Command, ControlReply, PublishError, RequestError, Shared};
+use super::discovery::Query;
+use super::events::{Answer, GossipVerdict, NetworkEvent};
+use super::handle::{Command, ControlReply, PublishError, Shared};
 use super::listen;
 use super::penalty::{Misbehaviour, PenaltyBook};
 use super::redial::Redial;
-use super::serve::{self, ServePolicy, ServeQueue};
-use crate::blob::{BlobRequest, BlobResponse, BlobStore};
+use super::serve::{ServePolicy, ServeQueue};
+use crate::blob::{BlobRequest, BlobStore};
 use crate::identity::keypair_of;
 use crate::metrics::{Counters, add};
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance};
-use libp2p::kad::{self, GetClosestPeersError, GetClosestPeersOk, GetProvidersOk, QueryId, QueryResult};
+use libp2p::kad::{self, QueryId};
 use libp2p::multiaddr::Protocol;
-use libp2p::request_response::{
-    self, InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
-};
+use libp2p::request_response::{self, InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, mdns, ping};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -32,24 +31,12 @@ use tokio::sync::{mpsc, oneshot};
 const TICK: Duration = Duration::from_millis(100);
 /// How long a listener may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long closing may wait for the ports to be free again.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Addresses taken from one peer's own account of itself.
-const ADDRS_PER_PEER_MAX: usize = 8;
-/// Providers dialled for one query.
-const PROVIDERS_MAX: usize = 16;
-/// Peers of other swarms that are remembered, so that they are not dialled again.
-const FOREIGN_MAX: usize = 1024;
+/// How long closing may wait for the ports to be free again: a QUIC handshake that is cut off takes three seconds to drain.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-type RequestEvent = request_response::Event<Vec<u8>, Vec<u8>>;
-type Waiting = HashMap<OutboundRequestId, ControlReply>;
+pub(super) type RequestEvent = request_response::Event<Request, Vec<u8>>;
+pub(super) type Waiting = HashMap<OutboundRequestId, ControlReply>;
 type BlobItem = (InboundRequestId, BlobRequest, ResponseChannel<Vec<u8>>);
-
-/// A Kademlia query whose outcome somebody waits for.
-enum Query {
-    Providers { found: HashSet<PeerId>, reply: oneshot::Sender<Vec<PeerId>> },
-    Peer { peer: PeerId, reply: oneshot::Sender<bool> },
-}
 
 /// What the loop does next.
 enum Flow {
@@ -58,26 +45,27 @@ enum Flow {
 }
 
 pub(crate) struct Task {
-    swarm: Swarm<Behaviour>,
-    topic: IdentTopic,
-    swarm_name: String,
-    store: Arc<BlobStore>,
-    policy: ServePolicy,
-    shared: Arc<Shared>,
-    events: mpsc::Sender<NetworkEvent>,
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) topic: IdentTopic,
+    pub(super) swarm_name: String,
+    pub(super) store: Arc<BlobStore>,
+    pub(super) policy: ServePolicy,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: mpsc::Sender<NetworkEvent>,
     /// Events of connections, which are not to be lost while the caller is busy; bounded, see [`Task::tell`].
-    backlog: VecDeque<NetworkEvent>,
-    events_max: usize,
-    answers: mpsc::UnboundedSender<Answer>,
-    answer_queue: mpsc::UnboundedReceiver<Answer>,
-    control_waiting: Waiting,
-    blob_waiting: Waiting,
-    serving: ServeQueue<BlobItem>,
-    serving_ids: HashSet<InboundRequestId>,
-    queries: HashMap<QueryId, Query>,
-    book: PenaltyBook,
-    redial: Redial,
-    foreign: HashSet<PeerId>,
+    pub(super) backlog: VecDeque<NetworkEvent>,
+    pub(super) events_max: usize,
+    pub(super) control_len_max: usize,
+    pub(super) answers: mpsc::UnboundedSender<Answer>,
+    pub(super) answer_queue: mpsc::UnboundedReceiver<Answer>,
+    pub(super) control_waiting: Waiting,
+    pub(super) blob_waiting: Waiting,
+    pub(super) serving: ServeQueue<BlobItem>,
+    pub(super) serving_ids: HashSet<InboundRequestId>,
+    pub(super) queries: HashMap<QueryId, Query>,
+    pub(super) book: PenaltyBook,
+    pub(super) redial: Redial,
+    pub(super) foreign: HashSet<PeerId>,
 }
 
 impl Task {
@@ -89,18 +77,23 @@ impl Task {
         events: mpsc::Sender<NetworkEvent>,
     ) -> Result<Task, NetworkError> {
         let key = keypair_of(config.keypair_seed).ok_or(NetworkError::Key)?;
+        let mut swarm = behaviour::build(config, &key, &shared.counters)?;
         let mut redial = Redial::new(config.redial_wait);
         for addr in &config.bootstrap {
             match addr.iter().last() {
                 Some(Protocol::P2p(peer)) if peer == key.public().to_peer_id() => {}
-                Some(Protocol::P2p(peer)) => redial.add(peer, addr.clone()),
+                Some(Protocol::P2p(peer)) => {
+                    // However many connections there are, there is room for these.
+                    swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+                    redial.add(peer, addr.clone());
+                }
                 _ => return Err(NetworkError::Bootstrap { addr: addr.clone() }),
             }
         }
         let (answers, answer_queue) = mpsc::unbounded_channel();
         let limits = &config.limits;
         Ok(Task {
-            swarm: behaviour::build(config, &key, &shared.counters)?,
+            swarm,
             topic: behaviour::topic(config),
             swarm_name: behaviour::swarm_name(config),
             store,
@@ -109,6 +102,7 @@ impl Task {
             events,
             backlog: VecDeque::new(),
             events_max: limits.events_max.max(1),
+            control_len_max: limits.control_len_max,
             answers,
             answer_queue,
             control_waiting: HashMap::new(),
@@ -175,7 +169,7 @@ impl Task {
         }
     }
 
-    fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
@@ -217,7 +211,7 @@ impl Task {
         }
     }
 
-    fn penalize(&mut self, peer: PeerId, what: Misbehaviour) {
+    pub(super) fn penalize(&mut self, peer: PeerId, what: Misbehaviour) {
         if peer == self.local_peer() {
             return;
         }
@@ -236,11 +230,13 @@ impl Task {
         let Some(command) = command else { return Flow::Stop(None) };
         match command {
             Command::Control { peer, bytes, reply } => {
-                let id = self.swarm.behaviour_mut().control.send_request(&peer, bytes);
+                let request = Request::outgoing(bytes, self.control_len_max);
+                let id = self.swarm.behaviour_mut().control.send_request(&peer, request);
                 self.control_waiting.insert(id, reply);
             }
-            Command::Blob { peer, bytes, reply } => {
-                let id = self.swarm.behaviour_mut().blobs.send_request(&peer, bytes);
+            Command::Blob { peer, ask, reply } => {
+                let request = Request::outgoing(ask.to_bytes(), ask.response_len_max());
+                let id = self.swarm.behaviour_mut().blobs.send_request(&peer, request);
                 self.blob_waiting.insert(id, reply);
             }
             Command::Publish { bytes, reply } => drop(reply.send(self.publish(bytes))),
@@ -249,7 +245,10 @@ impl Task {
                     tracing::debug!(%addr, %error, "cannot dial");
                 }
             }
+            Command::Reserve(peer) => self.swarm.behaviour_mut().limits.bypass_peer_id(&peer),
+            Command::Unreserve(peer) => self.swarm.behaviour_mut().limits.remove_peer_id(&peer),
             Command::KeepConnected { peer, addr } => {
+                self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
                 self.redial.add(peer, addr);
                 if self.swarm.is_connected(&peer) {
                     self.redial.on_connected(&peer);
@@ -369,37 +368,8 @@ impl Task {
             BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), .. }) => {
                 self.swarm.close_connection(connection);
             }
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
-                for (peer, addr) in found {
-                    if !self.swarm.is_connected(&peer) && !self.foreign.contains(&peer) {
-                        let opts = DialOpts::peer_id(peer).addresses(vec![addr]).build();
-                        // An error means that it is being dialled already.
-                        drop(self.swarm.dial(opts));
-                    }
-                }
-            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_mdns(found),
             _ => {}
-        }
-    }
-
-    fn on_identify(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
-        if info.protocol_version != self.swarm_name {
-            tracing::debug!(peer = %peer_id, theirs = info.protocol_version, "peer of another swarm");
-            if self.foreign.len() >= FOREIGN_MAX {
-                self.foreign.clear();
-            }
-            self.foreign.insert(peer_id);
-            // An error means that it is gone already.
-            let _ = self.swarm.disconnect_peer_id(peer_id);
-            return;
-        }
-        if info.protocols.contains(&KAD_PROTOCOL)
-            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
-        {
-            for addr in info.listen_addrs.into_iter().take(ADDRS_PER_PEER_MAX) {
-                kad.add_address(&peer_id, addr);
-            }
         }
     }
 
@@ -416,156 +386,6 @@ impl Task {
         if self.events.try_send(event).is_err() {
             add(&counters.gossip_dropped, 1);
         }
-    }
-
-    fn on_kad(&mut self, event: kad::Event) {
-        let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else { return };
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        match (query, result) {
-            (
-                Query::Providers { found, .. },
-                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
-            ) => {
-                let here = *self.swarm.local_peer_id();
-                let room = PROVIDERS_MAX.saturating_sub(found.len());
-                let fresh: Vec<PeerId> =
-                    providers.into_iter().filter(|p| *p != here && !found.contains(p)).take(room).collect();
-                found.extend(&fresh);
-                // Their addresses are known for as long as the query runs, so now is the time to dial.
-                for peer in fresh {
-                    drop(self.swarm.dial(DialOpts::peer_id(peer).build()));
-                }
-            }
-            (
-                Query::Peer { peer, .. },
-                QueryResult::GetClosestPeers(
-                    Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. }),
-                ),
-            ) => {
-                let peer = *peer;
-                let addrs = peers.into_iter().filter(|info| info.peer_id == peer).flat_map(|info| info.addrs);
-                let addrs: Vec<Multiaddr> = addrs.take(ADDRS_PER_PEER_MAX).collect();
-                let found = !addrs.is_empty();
-                addrs.into_iter().for_each(|addr| self.swarm.add_peer_address(peer, addr));
-                if let Some(Query::Peer { reply, .. }) = self.queries.remove(&id) {
-                    // Whoever asked may no longer wait.
-                    let _ = reply.send(found);
-                }
-                return;
-            }
-            _ => {}
-        }
-        if step.last
-            && let Some(Query::Providers { found, reply }) = self.queries.remove(&id)
-        {
-            let _ = reply.send(found.into_iter().collect());
-        }
-    }
-
-    /// What control and blob requests have in common: outcomes of ours, and faults in theirs.
-    fn on_outcome(&mut self, event: RequestEvent, waiting: fn(&mut Task) -> &mut Waiting) {
-        let (peer, id, outcome) = match event {
-            RequestEvent::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                (peer, request_id, Ok(response))
-            }
-            RequestEvent::OutboundFailure { peer, request_id, error, .. } => {
-                if matches!(&error, OutboundFailure::Io(error) if is_malformed(error)) {
-                    add(&self.counters().frames_malformed, 1);
-                    self.penalize(peer, Misbehaviour::MalformedFrame);
-                }
-                (peer, request_id, Err(request_error(peer, error)))
-            }
-            RequestEvent::InboundFailure { peer, error: InboundFailure::Io(error), .. } => {
-                if is_malformed(&error) {
-                    add(&self.counters().frames_malformed, 1);
-                    self.penalize(peer, Misbehaviour::MalformedFrame);
-                } else {
-                    tracing::debug!(%peer, %error, "a request's stream broke");
-                }
-                return;
-            }
-            _ => return,
-        };
-        tracing::trace!(%peer, ok = outcome.is_ok(), "request done");
-        if let Some(reply) = waiting(self).remove(&id) {
-            // Whoever asked may no longer wait.
-            let _ = reply.send(outcome);
-        }
-    }
-
-    fn on_control(&mut self, event: RequestEvent) {
-        let RequestEvent::Message { peer, message: Message::Request { request, channel, .. }, .. } = event else {
-            return self.on_outcome(event, |task| &mut task.control_waiting);
-        };
-        add(&self.counters().requests_received, 1);
-        let reply = Responder { channel, answers: self.answers.clone() };
-        if self.events.try_send(NetworkEvent::Request { peer, bytes: request, reply }).is_err() {
-            add(&self.counters().requests_dropped, 1);
-        }
-    }
-
-    fn on_blobs(&mut self, event: RequestEvent) {
-        match event {
-            RequestEvent::Message { peer, message: Message::Request { request, channel, request_id }, .. } => {
-                match BlobRequest::from_bytes(&request) {
-                    Ok(request) => {
-                        if let Err((_, _, channel)) = self.serving.push(peer, (request_id, request, channel)) {
-                            add(&self.counters().blob_requests_refused, 1);
-                            let busy = BlobResponse::Busy.to_bytes();
-                            drop(self.swarm.behaviour_mut().blobs.send_response(channel, busy));
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(%peer, %error, "malformed blob request");
-                        add(&self.counters().frames_malformed, 1);
-                        self.penalize(peer, Misbehaviour::MalformedFrame);
-                    }
-                }
-            }
-            RequestEvent::ResponseSent { peer, request_id, .. } => self.served(&peer, request_id),
-            RequestEvent::InboundFailure { peer, request_id, .. } => {
-                self.served(&peer, request_id);
-                self.on_outcome(event, |task| &mut task.blob_waiting);
-            }
-            _ => self.on_outcome(event, |task| &mut task.blob_waiting),
-        }
-    }
-
-    fn served(&mut self, peer: &PeerId, id: InboundRequestId) {
-        if self.serving_ids.remove(&id) {
-            self.serving.done(peer);
-        }
-    }
-
-    /// Answers waiting blob requests as far as the limits allow. A request counts as active until its answer is sent, since
-    /// the answer is in memory until then.
-    fn serve_waiting(&mut self) {
-        while let Some((peer, (id, request, channel))) = self.serving.pop() {
-            if !channel.is_open() {
-                self.serving.done(&peer);
-                continue;
-            }
-            self.serving_ids.insert(id);
-            let (store, policy, shared) = (self.store.clone(), self.policy.clone(), self.shared.clone());
-            let answers = self.answers.clone();
-            tokio::task::spawn_blocking(move || {
-                let response = serve::answer(&store, &policy, &shared.counters, &peer, request);
-                // If the task is gone, so is the peer.
-                let _ = answers.send(Answer::Blob { channel, peer, bytes: response.to_bytes() });
-            });
-        }
-    }
-}
-
-fn request_error(peer: PeerId, error: OutboundFailure) -> RequestError {
-    match error {
-        OutboundFailure::DialFailure => RequestError::Unreachable(peer),
-        OutboundFailure::Timeout => RequestError::Timeout(peer),
-        OutboundFailure::ConnectionClosed => RequestError::ConnectionLost(peer),
-        OutboundFailure::UnsupportedProtocols => RequestError::Unsupported(peer),
-        OutboundFailure::Io(error) if is_malformed(&error) => RequestError::Malformed(peer),
-        OutboundFailure::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => RequestError::NoAnswer(peer),
-        OutboundFailure::Io(error) => RequestError::Stream { peer, reason: error.to_string() },
     }
 }
 
