@@ -1,0 +1,217 @@
+//! The worker and the disk together: first checkpoint, inner steps, a stop in the middle, the next checkpoint, a restart.
+#![allow(clippy::unwrap_used)]
+
+use essaim_kernels::Exec;
+use essaim_network::BlobStore;
+use essaim_node::disk::Disk;
+use essaim_node::reporter::{Reporter, Show};
+use essaim_node::withheld::Withheld;
+use essaim_node::worker::{Job, Outcome, WorkControl, Worker};
+use essaim_protocol::assignment::Assignment;
+use essaim_protocol::ids::{Hash, MemberId, RunId};
+use essaim_protocol::ledger::{Ledger, Span};
+use essaim_protocol::manifest::{Manifest, Optimizer};
+use essaim_protocol::round::{WorkDone, WorkOrder};
+use essaim_protocol::signing::Keypair;
+use essaim_protocol::statements::{Contribution, NO_CLAIMS, Record};
+use essaim_train::round::Base;
+use essaim_train::selfcheck::tiny_manifest;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+const RUN: RunId = RunId([9; 32]);
+const FAR_MS: u64 = 3_600_000;
+
+struct Bench {
+    jobs: std::sync::mpsc::Sender<Job>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    manifest: Arc<Manifest>,
+    member: MemberId,
+    store: Arc<BlobStore>,
+    withheld: Arc<Withheld>,
+    disk: Arc<Disk>,
+    clock: Instant,
+}
+
+impl Bench {
+    fn new(root: &Path) -> Bench {
+        for folder in ["state", "claims"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let manifest = Arc::new(tiny_manifest(Optimizer::Muon));
+        let store = Arc::new(BlobStore::open(root.join("blobs")).unwrap());
+        let disk = Arc::new(Disk::open(root).unwrap());
+        let base = disk.find(&manifest).unwrap().head.map(|(record, _, base)| (record.value.round, base));
+        let withheld = Arc::new(Withheld::default());
+        let member = Keypair::from_secret(&[1; 32]).member();
+        let worker = Worker {
+            exec: Exec::detect(2).unwrap(),
+            manifest: manifest.clone(),
+            run: RUN,
+            member,
+            micro_batch: 1,
+            store: store.clone(),
+            disk: disk.clone(),
+            withheld: withheld.clone(),
+            reporter: Arc::new(Reporter::new(Instant::now(), Show::Nothing, None)),
+            base,
+        };
+        let (jobs, job_queue) = std::sync::mpsc::channel();
+        let (outcome_sender, outcomes) = mpsc::unbounded_channel();
+        std::thread::spawn(move || worker.run(&job_queue, &outcome_sender));
+        Bench { jobs, outcomes, manifest, member, store, withheld, disk, clock: Instant::now() }
+    }
+
+    fn apply(&mut self, round: u64, contributions: Vec<Contribution>) -> (Hash, Hash) {
+        self.jobs.send(Job::Apply { round, contributions }).unwrap();
+        match self.outcomes.blocking_recv().unwrap() {
+            Outcome::Advanced { round: done, result } if done == round => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Orders `steps` inner steps of `round` and feeds `batches` of them.
+    fn work(&mut self, round: u64, steps: u64, batches: u64, control: WorkControl) -> Option<WorkDone> {
+        let (sender, units) = mpsc::channel(64);
+        for index in 0..batches {
+            sender.try_send(self.batch(index)).unwrap();
+        }
+        drop(sender);
+        let spans = vec![Span { start: 5, len: steps }];
+        let assignment = Assignment { run: RUN, round, member: self.member, spans };
+        let order = WorkOrder { round, assignment, base: NO_CLAIMS, base_tokens_total: 0, deadline_ms: FAR_MS };
+        self.jobs.send(Job::Contribute { order, units, control: Arc::new(control) }).unwrap();
+        match self.outcomes.blocking_recv().unwrap() {
+            Outcome::Worked { round: done, result } if done == round => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn batch(&self, index: u64) -> Vec<u32> {
+        let len = u64::from(self.manifest.inner.batch) * (u64::from(self.manifest.model.context) + 1);
+        let vocab = u64::from(self.manifest.model.vocab_size);
+        (0..len).map(|i| ((i * i + 7 * i * (index + 1) + 3) % vocab) as u32).collect()
+    }
+
+    fn control(&self, deadline_ms: u64) -> WorkControl {
+        WorkControl::new(self.clock, deadline_ms)
+    }
+
+    fn contribution(&self, done: &WorkDone) -> Contribution {
+        Contribution {
+            member: self.member,
+            claim: Hash([3; 32]),
+            update: done.update,
+            update_len_bytes: done.update_len_bytes,
+            steps: done.steps,
+            tokens: u64::from(done.steps) * self.manifest.tokens_per_step(),
+            loss: done.loss,
+        }
+    }
+
+    fn record(&self, round: u64, contributions: Vec<Contribution>, hashes: (Hash, Hash)) -> Vec<u8> {
+        let record = Record {
+            run: RUN,
+            round,
+            previous: Hash([1; 32]),
+            claims: NO_CLAIMS,
+            contributions,
+            refusals: Vec::new(),
+            admitted: Vec::new(),
+            preimage: Hash([2; 32]),
+            tokens_total: 0,
+            ledger: Ledger::genesis(RUN).hash(),
+            checkpoint: hashes.0,
+            outer_state: hashes.1,
+            heldout: Vec::new(),
+            audits: Vec::new(),
+            withdrawals: Vec::new(),
+            slices: Vec::new(),
+        };
+        Keypair::from_secret(&[8; 32]).sign(record).to_bytes()
+    }
+}
+
+#[test]
+fn any_prefix_is_an_update_and_the_same_prefix_the_same_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path());
+    bench.apply(0, Vec::new());
+    let cut_off = bench.work(1, 5, 2, bench.control(FAR_MS)).unwrap();
+    assert_eq!(cut_off.steps, 2, "no more data came");
+    let whole = bench.work(1, 2, 2, bench.control(FAR_MS)).unwrap();
+    assert_eq!((whole.steps, whole.update, whole.loss), (2, cut_off.update, cut_off.loss));
+    let late = bench.work(1, 5, 5, bench.control(0)).unwrap();
+    assert_eq!(late.steps, 1, "one that would end beyond the deadline is not begun");
+    assert_ne!(late.update, whole.update);
+    assert!(bench.store.contains(&late.update) && bench.withheld.holds(&late.update));
+}
+
+#[test]
+fn work_that_is_stopped_before_it_begins_or_thrown_away_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path());
+    bench.apply(0, Vec::new());
+    for claim in [true, false] {
+        let control = bench.control(FAR_MS);
+        control.stop(claim);
+        assert_eq!(bench.work(1, 3, 3, control), None);
+    }
+    assert_eq!(bench.work(1, 3, 0, bench.control(FAR_MS)), None, "no data");
+    assert!(bench.store.hashes().unwrap().is_empty());
+    bench.jobs.send(Job::Apply { round: 2, contributions: Vec::new() }).unwrap();
+    let outcome = bench.outcomes.blocking_recv().unwrap();
+    assert!(matches!(outcome, Outcome::Advanced { round: 2, result: Err(_) }), "round 1 is not here: {outcome:?}");
+}
+
+#[test]
+fn a_restart_goes_on_from_the_head_and_damage_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path());
+    let initial = Base::initial(&Exec::detect(1).unwrap(), &bench.manifest);
+    let first = bench.apply(0, Vec::new());
+    assert_eq!(first, (initial.checkpoint_hash(&bench.manifest), initial.outer_hash()));
+    let ledger = Ledger::genesis(RUN).to_bytes();
+    bench.disk.write_head(0, &bench.record(0, Vec::new(), first), &ledger).unwrap();
+    let done = bench.work(1, 2, 2, bench.control(FAR_MS)).unwrap();
+    let contributions = vec![bench.contribution(&done)];
+    let second = bench.apply(1, contributions.clone());
+    assert_ne!(first, second);
+    bench.disk.write_head(1, &bench.record(1, contributions, second), &ledger).unwrap();
+    assert!(!bench.disk.folder(0).exists(), "the folder of the round before goes");
+    assert!(dir.path().join("checkpoint/model.safetensors").is_file(), "the link points to the newest");
+    let next = bench.work(2, 1, 1, bench.control(FAR_MS)).unwrap();
+    let (manifest, path) = (bench.manifest.clone(), bench.disk.folder(1).join("model.safetensors"));
+    drop(bench);
+
+    let mut again = Bench::new(dir.path());
+    assert_eq!(again.work(2, 1, 1, again.control(FAR_MS)).unwrap().update, next.update, "the same base, the same bits");
+    drop(again);
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found = Disk::open(dir.path()).unwrap().find(&manifest).unwrap();
+    assert!(found.head.is_none());
+    assert!(found.damaged[0].contains("checkpoint has hash"), "{:?}", found.damaged);
+}
+
+#[test]
+fn old_updates_and_claims_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("claims")).unwrap();
+    let disk = Disk::open(dir.path()).unwrap();
+    let hash = |name: &str| Hash::of(name.as_bytes());
+    disk.note_updates(1, &[hash("a"), hash("b")]).unwrap();
+    disk.note_updates(2, &[hash("b"), hash("c")]).unwrap();
+    disk.write_claim(1, b"x").unwrap();
+    disk.write_claim(2, b"x").unwrap();
+    // After a restart, too.
+    let disk = Disk::open(dir.path()).unwrap();
+    assert_eq!(disk.forget_before(2).unwrap(), [hash("a")], "b is of round 2 as well");
+    assert_eq!(std::fs::read_dir(dir.path().join("claims")).unwrap().count(), 1);
+    assert_eq!(disk.forget_before(2).unwrap(), []);
+    assert_eq!(disk.forget_before(3).unwrap(), [hash("b"), hash("c")]);
+}
