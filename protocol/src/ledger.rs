@@ -8,7 +8,7 @@
 //! piece of which shard it is. Every position is either consumed by an accepted contribution, waiting in `returned`, part
 //! of an open assignment, or not handed out yet (`next_position` and above).
 
-use crate::assignment::{self, Assignment};
+use crate::assignment::Assignment;
 use crate::encoding::{self, DecodeError};
 use crate::ids::{Hash, MemberId, RunId};
 use crate::limits;
@@ -196,38 +196,31 @@ impl Ledger {
         let mut done: BTreeMap<MemberId, u32> = BTreeMap::new();
         let mut tokens_total = self.tokens_total;
         for contribution in &record.contributions {
-            let not_assigned = LedgerError::NotAssigned { member: contribution.member, round: record.round };
-            let assigned = assignment::of_member(assignments, &contribution.member).ok_or(not_assigned.clone())?;
-            let steps = contribution.steps;
-            if steps == 0 || steps > assigned.steps() {
-                let member = contribution.member;
-                return Err(LedgerError::Steps { member, steps, assigned: assigned.steps() });
-            }
-            if done.insert(contribution.member, steps).is_some() {
-                return Err(not_assigned);
-            }
             tokens_total = tokens_total.saturating_add(contribution.tokens);
+            let (member, round) = (contribution.member, record.round);
+            if done.insert(member, contribution.steps).is_some() {
+                return Err(LedgerError::NotAssigned { member, round });
+            }
         }
-        let (returned, next_position) = self.settle(assignments, &done);
+        let work = pair(assignments, &done, record.round)?;
+        let (returned, next_position) = self.settle(&work);
         Ok(Ledger {
             run: self.run,
             next_round: self.next_round.saturating_add(1),
             tokens_total,
             next_position,
             returned,
-            members: self.next_members(manifest, assignments, &done, record)?,
+            members: self.next_members(manifest, &work, record)?,
         })
     }
 
     /// Positions that wait after the round, and the next fresh one.
-    fn settle(&self, assignments: &[Assignment], done: &BTreeMap<MemberId, u32>) -> (Vec<Span>, u64) {
-        let mut assigned: Vec<Span> = assignments.iter().flat_map(|a| a.spans.iter().copied()).collect();
+    fn settle(&self, work: &[(&Assignment, u32)]) -> (Vec<Span>, u64) {
+        let mut assigned: Vec<Span> = work.iter().flat_map(|(a, _)| a.spans.iter().copied()).collect();
         let next_position = assigned.iter().map(Span::end).fold(self.next_position, u64::max);
         assigned.sort_unstable();
         let mut waiting = subtract(&self.returned, &assigned);
-        for assignment in assignments {
-            waiting.extend(assignment.rest(done.get(&assignment.member).copied().unwrap_or(0)));
-        }
+        waiting.extend(work.iter().flat_map(|(assignment, steps)| assignment.rest(*steps)));
         let mut waiting = merge(waiting);
         waiting.truncate(RETURNED_SPANS_MAX);
         (waiting, next_position)
@@ -236,37 +229,43 @@ impl Ledger {
     fn next_members(
         &self,
         manifest: &Manifest,
-        assignments: &[Assignment],
-        done: &BTreeMap<MemberId, u32>,
+        work: &[(&Assignment, u32)],
         record: &Record,
     ) -> Result<Vec<Standing>, LedgerError> {
-        let mut members: BTreeMap<MemberId, Standing> = BTreeMap::new();
+        let mut members: Vec<Standing> = Vec::with_capacity(self.members.len().saturating_add(record.admitted.len()));
+        let mut work = work.iter().peekable();
         for standing in &self.members {
             let mut next = *standing;
-            if let Some(&steps) = done.get(&standing.member) {
-                next.accepted_rounds = next.accepted_rounds.saturating_add(1);
-                next.granted_steps = assignment::of_member(assignments, &next.member).map_or(steps, Assignment::steps);
-                next.accepted_steps = steps;
-                next.absent_rounds = 0;
-            } else {
-                next.absent_rounds = next.absent_rounds.saturating_add(1);
+            while work.next_if(|(assignment, _)| assignment.member < standing.member).is_some() {}
+            match work.next_if(|(assignment, steps)| assignment.member == standing.member && *steps > 0) {
+                Some((assignment, steps)) => {
+                    next.accepted_rounds = next.accepted_rounds.saturating_add(1);
+                    next.granted_steps = assignment.steps();
+                    next.accepted_steps = *steps;
+                    next.absent_rounds = 0;
+                }
+                None => next.absent_rounds = next.absent_rounds.saturating_add(1),
             }
             if next.absent_rounds < manifest.admission.absent_rounds_max {
-                members.insert(next.member, next);
+                members.push(next);
             }
         }
         for admitted in &record.admitted {
-            let member = admitted.member;
-            let standing = Standing::new(member, record.round.saturating_add(1));
-            if self.member(&member).is_some() || members.insert(member, standing).is_some() {
-                return Err(LedgerError::AdmittedTwice { member });
+            if self.member(&admitted.member).is_some() {
+                return Err(LedgerError::AdmittedTwice { member: admitted.member });
             }
+            members.push(Standing::new(admitted.member, record.round.saturating_add(1)));
+        }
+        members.sort_by_key(|standing| standing.member);
+        let twice = members.iter().zip(members.iter().skip(1)).find(|(a, b)| a.member == b.member);
+        if let Some((standing, _)) = twice {
+            return Err(LedgerError::AdmittedTwice { member: standing.member });
         }
         let max = manifest.admission.members_max;
         if u32::try_from(members.len()).unwrap_or(u32::MAX) > max {
             return Err(LedgerError::Members { got: members.len(), max });
         }
-        Ok(members.into_values().collect())
+        Ok(members)
     }
 
     fn check_form(&self) -> Result<(), LedgerError> {
@@ -288,6 +287,33 @@ impl Ledger {
             return Err(LedgerError::Form("members out of order or twice"));
         }
         Ok(())
+    }
+}
+
+/// Each assignment with the inner steps done of it; 0 if none were.
+fn pair<'a>(
+    assignments: &'a [Assignment],
+    done: &BTreeMap<MemberId, u32>,
+    round: u64,
+) -> Result<Vec<(&'a Assignment, u32)>, LedgerError> {
+    let mut left = done.iter().peekable();
+    let mut out = Vec::with_capacity(assignments.len());
+    for assignment in assignments {
+        if let Some((&member, _)) = left.next_if(|(member, _)| **member < assignment.member) {
+            return Err(LedgerError::NotAssigned { member, round });
+        }
+        let steps = left.next_if(|(member, _)| **member == assignment.member).map(|(_, steps)| *steps);
+        let assigned = assignment.steps();
+        if let Some(steps) = steps
+            && (steps == 0 || steps > assigned)
+        {
+            return Err(LedgerError::Steps { member: assignment.member, steps, assigned });
+        }
+        out.push((assignment, steps.unwrap_or(0)));
+    }
+    match left.next() {
+        Some((&member, _)) => Err(LedgerError::NotAssigned { member, round }),
+        None => Ok(out),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Node {
 
 /// How patient simulated members are: lost messages are the rule here.
 pub const TIMING: MemberTiming = MemberTiming {
-    poll_ms: 3_000,
+    poll_ms: 5_000,
     request_timeout_ms: 2_500,
     retry_min_ms: 300,
     retry_max_ms: 6_000,

@@ -171,3 +171,6 @@ impl Referee {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
