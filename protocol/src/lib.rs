@@ -8,12 +8,16 @@
 )]
 
 pub mod assignment;
+#[cfg(test)]
+mod assignment_tests;
 pub mod chain;
 pub mod data_order;
 pub mod dataset;
 pub mod encoding;
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod fuzz;
 pub mod hash_chain;
 pub mod ids;
 pub mod layout;
@@ -25,3 +29,5 @@ pub mod messages;
 pub mod round;
 pub mod signing;
 pub mod statements;
+#[cfg(test)]
+pub(crate) mod vectors;
