@@ -41,7 +41,7 @@ pub enum ExecError {
     /// A thread of this machine does not compute as `f32-exact/1` demands.
     #[error("thread {thread} fails the known-answer test of exact arithmetic: {source}")]
     SelfTest {
-        /// The index of the thread in the pool.
+        /// 0 for the thread that called, else one more than its index in the pool.
         thread: usize,
         /// What differed.
         source: SelfTestError,
@@ -58,7 +58,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// A context with its own pool. Every thread of the pool passes the known-answer test first; with one thread, the caller does.
+    /// A context with its own pool. The calling thread and every thread of the pool pass the known-answer test first.
     ///
     /// # Errors
     /// When the CPU cannot run `path`, the count is out of range, the threads don't start, or a known-answer test fails.
@@ -74,11 +74,10 @@ impl Exec {
             builder.thread_name(|index| format!("kernels-{index}")).build()
         });
         let pool = pool.transpose().map_err(|error| ExecError::Pool { threads, reason: error.to_string() })?;
-        let verdicts = match &pool {
-            Some(pool) => pool.broadcast(|_| self_test(path)),
-            None => vec![self_test(path)],
-        };
-        for (thread, verdict) in verdicts.into_iter().enumerate() {
+        // The calling thread takes part too: small operations run on it even where there is a pool.
+        let of_pool = pool.as_ref().map(|pool| pool.broadcast(|_| self_test(path)));
+        let verdicts = std::iter::once(self_test(path)).chain(of_pool.into_iter().flatten());
+        for (thread, verdict) in verdicts.enumerate() {
             verdict.map_err(|source| ExecError::SelfTest { thread, source })?;
         }
         Ok(Exec { path, threads, pool })

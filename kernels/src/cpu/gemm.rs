@@ -4,6 +4,8 @@
 //! blocks of 384: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. None of
 //! this can be seen in the bits, since each output remains one chain over increasing `k`.
 
+use std::ops::Range;
+
 use super::isa::simd_fn;
 use super::micro::{FULL, MR, NR, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
@@ -17,6 +19,8 @@ const KC: usize = 384;
 const MC: usize = 168;
 /// Elements of B packed at a time, at most: bounds the buffer to 64 MiB.
 const PACKED_B_MAX: usize = 1 << 24;
+/// Rows of B packed before the next panel's.
+const PACK_ROWS: usize = 16;
 /// Multiplications that are worth a task of their own.
 const TASK_MULTIPLICATIONS: usize = 1 << 20;
 
@@ -56,6 +60,15 @@ simd_fn! {
                         let height = MR.min(rows - top);
                         let c = c.add((row + top) * ldc + col + left);
                         let load = accumulate || start > 0;
+                        // The tile below of C, and a share of the next panel of B, will be needed soon.
+                        for next in MR..2 * MR {
+                            I::prefetch(c.wrapping_add(next * ldc));
+                        }
+                        let share = (terms * MR).div_ceil(rows);
+                        let next_panel = b.wrapping_add(NR * k + top / MR * share * NR);
+                        for line in 0..share {
+                            I::prefetch(next_panel.wrapping_add(line * NR));
+                        }
                         if by_k {
                             let a = packed_a.add(top / MR * a_tile_stride(terms));
                             let operands = Tile { k: terms, a, a_row: 1, a_k: MR, b, c, ldc, load };
@@ -73,13 +86,26 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// Packs the panel of the columns `col..col + cols` of op(B).
-    fn pack_panel<I>(shape: &GemmShape, b: *const f32, col: usize, cols: usize, target: *mut f32) {
-        // SAFETY: `gemm` checked `b` against the shape, in which the columns lie; `target` has room for a panel.
+    /// Packs `panels` of the chunk of op(B) that begins at column `left` and has `width` columns.
+    fn pack_panels<I>(shape: &GemmShape, b: *const f32, left: usize, width: usize, panels: Range<usize>, packed: *mut f32) {
+        let GemmShape { layout, k, ldb, .. } = *shape;
+        // SAFETY: `gemm` checked `b` against the shape, in which the panels lie; `packed` has room for all panels of the chunk.
         unsafe {
-            match shape.layout {
-                Layout::NN | Layout::TN => pack_b_rows(b.add(col), shape.ldb, shape.k, cols, target),
-                Layout::NT => pack_b_columns::<I>(b.add(col * shape.ldb), shape.ldb, shape.k, cols, target),
+            if layout == Layout::NT {
+                for panel in panels {
+                    let (col, cols) = (left + panel * NR, NR.min(width - panel * NR));
+                    pack_b_columns::<I>(b.add(col * ldb), ldb, k, cols, packed.add(panel * NR * k));
+                }
+                return;
+            }
+            // A few rows of all panels at a time: the rows are read along, not one cache line in each page.
+            for start in (0..k).step_by(PACK_ROWS) {
+                let rows = PACK_ROWS.min(k - start);
+                for panel in panels.clone() {
+                    let (col, cols) = (left + panel * NR, NR.min(width - panel * NR));
+                    let target = packed.add(panel * NR * k + start * NR);
+                    pack_b_rows(b.add(start * ldb + col), ldb, rows, cols, target);
+                }
             }
         }
     }
@@ -119,12 +145,7 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
     for left in (0..n).step_by(chunk) {
         let width = chunk.min(n - left);
         exec.for_each_range(width.div_ceil(NR), NR * k, |panels| {
-            for panel in panels {
-                let cols = NR.min(width - panel * NR);
-                // SAFETY: the panel lies within the buffer taken above.
-                let target = unsafe { packed.get().add(panel * NR * k) };
-                pack_panel(exec.path(), shape, b.as_ptr(), left + panel * NR, cols, target);
-            }
+            pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
         });
         let (rows, cols) = cut(exec, m, width, k);
         let col_blocks = width.div_ceil(cols);

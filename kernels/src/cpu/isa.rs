@@ -41,6 +41,9 @@ pub(crate) trait Isa: Fma {
     /// `a` where `a > b`, else `b`, which so also stands where either is NaN.
     fn vmax(a: Self::V, b: Self::V) -> Self::V;
 
+    /// Hints that the cache line at `address` will be read or written soon. Any address is allowed.
+    fn prefetch(address: *const f32);
+
     /// Eight rows of eight become eight columns.
     fn transpose(rows: [Self::V; 8]) -> [Self::V; 8];
 }
@@ -103,6 +106,9 @@ impl Isa for PortableIsa {
     }
 
     #[inline(always)]
+    fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
     fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
         let mut columns = [[0.0; 8]; 8];
         for (i, column) in columns.iter_mut().enumerate() {
@@ -123,8 +129,9 @@ pub(crate) struct Avx2Isa;
 mod avx2 {
     use super::{Avx2Isa, Fma, Isa};
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_permute2f128_ps,
-        _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
+        _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
     };
 
     impl Fma for Avx2Isa {
@@ -179,6 +186,12 @@ mod avx2 {
         fn vmax(a: __m256, b: __m256) -> __m256 {
             // SAFETY: as in `splat`.
             unsafe { _mm256_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn prefetch(address: *const f32) {
+            // SAFETY: as in `splat`; a hint never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
         }
 
         #[inline(always)]

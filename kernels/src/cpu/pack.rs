@@ -32,15 +32,18 @@ pub(crate) unsafe fn pack_b_columns<I: Isa>(b: *const f32, ldb: usize, k: usize,
     // SAFETY: every index below lies within what the caller promises.
     unsafe {
         let whole = if cols == NR { k / 8 * 8 } else { 0 };
-        for p in (0..whole).step_by(8) {
+        // Sixteen terms of eight rows at a time: whole cache lines, and no more rows than a set of the cache has ways.
+        for start in (0..whole).step_by(16) {
             for half in [0, 8] {
-                let source = b.add(half * ldb + p);
-                let mut rows = [I::splat(0.0); 8];
-                for (row, v) in rows.iter_mut().enumerate() {
-                    *v = I::load(source.add(row * ldb));
-                }
-                for (row, v) in I::transpose(rows).into_iter().enumerate() {
-                    I::store(target.add((p + row) * NR + half), v);
+                for p in (start..whole.min(start + 16)).step_by(8) {
+                    let source = b.add(half * ldb + p);
+                    let mut rows = [I::splat(0.0); 8];
+                    for (row, v) in rows.iter_mut().enumerate() {
+                        *v = I::load(source.add(row * ldb));
+                    }
+                    for (row, v) in I::transpose(rows).into_iter().enumerate() {
+                        I::store(target.add((p + row) * NR + half), v);
+                    }
                 }
             }
         }
@@ -91,6 +94,10 @@ pub(crate) unsafe fn pack_a_columns<I: Isa>(a: *const f32, lda: usize, rows: usi
     // Tiles of which eight elements may be read: the two too many go where the next term, or the padding, is written later.
     let wide = if rows >= 8 { (rows - 8) / MR + 1 } else { 0 };
     for p in 0..k {
+        // Rows lie in different pages, where the CPU does not look ahead by itself.
+        for at in (0..rows).step_by(16) {
+            I::prefetch(a.wrapping_add((p + 8) * lda + at));
+        }
         // SAFETY: the reads stay within row `p`; the stores stay within their tile's stride.
         unsafe {
             let source = a.add(p * lda);
