@@ -280,3 +280,18 @@ async fn peers_kept_after_the_start_are_dialled_too() {
     wait("disconnected", || node.net.metrics().bootstrap_dials >= 2).await;
     wait("connected again", || node.net.is_connected(&hub.peer())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_of_the_local_network_hinders_nothing() {
+    let multicast = |seed| {
+        let mut settings = config(seed, QUIC);
+        settings.mdns = true;
+        settings
+    };
+    let here = Node::start(multicast(1)).await;
+    let there = Node::start(multicast(2)).await;
+    there.connect(&here).await;
+    let peer = here.peer();
+    let (_here, _dir) = here.echo();
+    assert_eq!(there.net.request(peer, b"12".to_vec()).await, Ok(b"21".to_vec()));
+}
