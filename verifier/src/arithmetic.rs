@@ -1,7 +1,7 @@
 //! Second pass: every checkpoint rebuilt from the updates, drawn contributions replayed, held-out losses measured again.
 //! Memory: the parameters, the outer state, one more vector, and one replay at a time.
 
-use crate::files::Files;
+use crate::files::{Files, NOT_THERE};
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::statements::{Statements, open_shard};
@@ -77,7 +77,7 @@ impl Arithmetic<'_> {
 
     fn record(&self, round: u64) -> Result<Record, Finding> {
         let record = self.files.record(round)?;
-        Ok(record.ok_or_else(|| Finding::missing(layout::record(round), "no source has it"))?.value)
+        Ok(record.ok_or_else(|| Finding::missing(layout::record(round), NOT_THERE))?.value)
     }
 
     /// The next state. The files are read again, and may have changed since the first pass, so they are checked again.

@@ -1,15 +1,14 @@
 //! Which files of a public folder no statement covers.
 
 use crate::files::Files;
-use crate::source::Source;
 use std::path::Path;
 
 /// Most files that are named.
 const NAMED_MAX: usize = 5;
 
-/// Notes about files of the first source, if it is a folder, that were not read in this verification.
+/// Notes about files of the source, if it is a folder, that were not read in this verification.
 pub fn uncovered(files: &Files) -> Vec<String> {
-    let Some(folder) = files.sources().first().and_then(Source::folder) else { return Vec::new() };
+    let Some(folder) = files.source().folder() else { return Vec::new() };
     let mut found = Vec::new();
     walk(folder, "", &mut |path| {
         if !files.was_read(path) {

@@ -1,7 +1,7 @@
-//! Files of a run by their layout, from the first source that has them, checked against what they must be.
+//! Files of a run by their layout, from one source, checked against what they must be.
 
 use crate::finding::Finding;
-use crate::source::{Source, SourceError};
+use crate::source::Source;
 use essaim_protocol::chain::Sources;
 use essaim_protocol::ids::{Hash, MemberId};
 use essaim_protocol::signing::{Signed, Statement, StatementError};
@@ -11,10 +11,13 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read;
 
-/// The sources of one verification.
+/// What is said of a file that the source does not have.
+pub const NOT_THERE: &str = "the source does not have this file";
+
+/// The files of a source.
 #[derive(Debug)]
 pub struct Files {
-    sources: Vec<Source>,
+    source: Source,
     /// Paths that were read, to tell which public files no statement covers.
     seen: RefCell<BTreeSet<String>>,
     /// The first fault of a claim or join: [`Sources`] has no way to return it.
@@ -22,14 +25,14 @@ pub struct Files {
 }
 
 impl Files {
-    /// Files from `sources`, the first of which is the one under test.
-    pub fn new(sources: Vec<Source>) -> Files {
-        Files { sources, seen: RefCell::default(), fault: RefCell::default() }
+    /// The files of `source`.
+    pub fn new(source: Source) -> Files {
+        Files { source, seen: RefCell::default(), fault: RefCell::default() }
     }
 
-    /// The sources.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    /// The source.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Whether `path` was read.
@@ -37,35 +40,21 @@ impl Files {
         self.seen.borrow().contains(path)
     }
 
-    fn first<T>(&self, get: impl Fn(&Source) -> Result<Option<T>, SourceError>) -> Result<Option<T>, SourceError> {
-        let mut failed = None;
-        for source in &self.sources {
-            match get(source) {
-                Ok(Some(found)) => return Ok(Some(found)),
-                Ok(None) => {}
-                Err(error @ SourceError::TooLong { .. }) => return Err(error),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        failed.map_or(Ok(None), Err)
-    }
-
-    /// The bytes of a file, if any source has it.
+    /// The bytes of a file, if the source has it.
     ///
     /// # Errors
-    /// A finding when it is too long, or no source could be read.
+    /// A finding when it is too long, or the source could not be read.
     pub fn optional(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, Finding> {
         self.seen.borrow_mut().insert(path.to_owned());
-        self.first(|source| source.read(path, max)).map_err(|error| Finding::unreadable(path, &error))
+        self.source.read(path, max).map_err(|error| Finding::unreadable(path, &error))
     }
 
     /// The bytes of a file.
     ///
     /// # Errors
-    /// A finding when no source has it.
+    /// A finding when the source does not have it.
     pub fn read(&self, path: &str, max: u64) -> Result<Vec<u8>, Finding> {
-        let missing = || Finding::missing(path, "no source has this file");
-        self.optional(path, max)?.ok_or_else(missing)
+        self.optional(path, max)?.ok_or_else(|| Finding::missing(path, NOT_THERE))
     }
 
     /// The bytes of a file that must have the hash `expected`.
@@ -88,9 +77,8 @@ impl Files {
     /// A finding when it is missing or differs.
     pub fn stream_hash(&self, path: &str, len_bytes: u64, expected: Hash) -> Result<(), Finding> {
         self.seen.borrow_mut().insert(path.to_owned());
-        let opened = self.first(|source| source.open(path, len_bytes));
-        let reader = opened.map_err(|error| Finding::unreadable(path, &error))?;
-        let mut reader = reader.ok_or_else(|| Finding::missing(path, "no source has this file"))?;
+        let opened = self.source.open(path, len_bytes).map_err(|error| Finding::unreadable(path, &error))?;
+        let mut reader = opened.ok_or_else(|| Finding::missing(path, NOT_THERE))?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0u8; 1 << 17];
         loop {
@@ -110,10 +98,10 @@ impl Files {
         Ok(())
     }
 
-    /// A signed statement, unchecked but for its form, if any source has it.
+    /// A signed statement, unchecked but for its form, if the source has it.
     ///
     /// # Errors
-    /// A finding when it is malformed or no source could be read.
+    /// A finding when it is malformed or the source could not be read.
     pub fn statement<T: Statement>(&self, path: &str) -> Result<Option<Signed<T>>, Finding> {
         let max = T::PAYLOAD_MAX.saturating_add(limits::SIGNATURES_MAX * 96 + 16) as u64;
         let Some(bytes) = self.optional(path, max)? else { return Ok(None) };

@@ -15,7 +15,7 @@ pub fn compare(files: &Files, others: Vec<Source>, genesis: &ChainState, last: u
     let mut notes = Vec::new();
     for source in others {
         let name = source.name();
-        let other = Files::new(vec![source]);
+        let other = Files::new(source);
         let mut common = 0u64;
         for round in 0..=last {
             let Some(theirs) = other.record(round).map_err(|finding| at(&name, finding))? else { continue };

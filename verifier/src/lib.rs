@@ -74,9 +74,9 @@ pub fn verify(request: Request, exec: &Exec, progress: &mut dyn Progress) -> Rep
 }
 
 fn walk(request: Request, exec: &Exec, progress: &mut dyn Progress, report: &mut Report) -> Result<(), Finding> {
-    let mut sources = request.sources;
-    let others = sources.split_off(1.min(sources.len()));
-    let files = Files::new(sources);
+    let mut sources = request.sources.into_iter();
+    let tested = sources.next().ok_or_else(|| Finding::missing("the run", "no source was named"))?;
+    let files = Files::new(tested);
     let genesis = statements::manifest(&files, request.anchor)?;
     report.run_id = Some(genesis.run().to_string());
     let (dataset, order, token_bytes, tokenizer) =
@@ -88,7 +88,7 @@ fn walk(request: Request, exec: &Exec, progress: &mut dyn Progress, report: &mut
     report.records = contributions.len() as u64;
     report.last_round = last.round().unwrap_or(0);
     report.seconds_chain = started.elapsed().as_secs_f64();
-    report.warnings.extend(forks::compare(&files, others, &genesis, report.last_round)?);
+    report.warnings.extend(forks::compare(&files, sources.collect(), &genesis, report.last_round)?);
     if request.from > report.last_round {
         let reason = format!("--from {}: the last round is {}", request.from, report.last_round);
         return Err(Finding::missing("the checkpoint to start from", reason));

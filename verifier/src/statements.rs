@@ -1,6 +1,6 @@
 //! First pass: every statement, from the anchor to the head, and the data they name. No arithmetic.
 
-use crate::files::Files;
+use crate::files::{Files, NOT_THERE};
 use crate::finding::Finding;
 use essaim_protocol::chain::{ChainState, Evidence};
 use essaim_protocol::data_order::DataOrder;
@@ -38,8 +38,9 @@ pub struct Statements {
 /// A finding when it is missing, malformed, unsigned, or of another run.
 pub fn manifest(files: &Files, anchor: Option<RunId>) -> Result<ChainState, Finding> {
     let found: Option<Signed<Manifest>> = files.statement(layout::MANIFEST)?;
-    let manifest =
-        found.ok_or_else(|| Finding::missing(layout::MANIFEST, "no source has it: is this a public folder?"))?;
+    let manifest = found.ok_or_else(|| {
+        Finding::missing(layout::MANIFEST, "the source does not have it: is it a run's public folder?")
+    })?;
     let run = RunId(manifest.id().0);
     if let Some(expected) = anchor.filter(|expected| *expected != run) {
         let reason = format!("the source has run {run}, not {expected}: another run, or a damaged manifest");
@@ -104,15 +105,16 @@ pub fn chain(
     genesis: &ChainState,
     each: &mut dyn FnMut(u64, u64),
 ) -> Result<(ChainState, Vec<u32>), Finding> {
-    let head =
-        files.head()?.ok_or_else(|| Finding::missing(layout::HEAD, "no source has it: the run has not begun"))?;
+    let head = files
+        .head()?
+        .ok_or_else(|| Finding::missing(layout::HEAD, "the source does not have it: perhaps the run has not begun"))?;
     check_head_signature(genesis, &head)?;
     let mut state = genesis.clone();
     let mut contributions = Vec::new();
     while state.round() != Some(head.value.round) {
         let round = state.open_round();
         each(round, head.value.round);
-        let record = files.record(round)?.ok_or_else(|| Finding::missing(layout::record(round), "no source has it"))?;
+        let record = files.record(round)?.ok_or_else(|| Finding::missing(layout::record(round), NOT_THERE))?;
         let list = if round > 0 { files.claim_list(round)? } else { None };
         let next = state.apply(&record, list.as_ref(), &Strict)?;
         let sources = state.check_sources(&record, list.as_ref(), files, &Strict);
