@@ -253,3 +253,34 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus.example.toml");
+        let config = Config::read(&path).unwrap();
+        let source = &config.sources[0];
+        assert_eq!(source.path, path.with_file_name("textes"));
+        assert_eq!(source.columns, ColumnsConfig::default());
+        assert_eq!(Config { sources: Vec::new(), ..config }, Config::default());
+    }
+
+    #[test]
+    fn settings_name_no_folders_and_no_order() {
+        let source = |path: &str| SourceConfig {
+            path: path.into(),
+            name: None,
+            language: None,
+            license: None,
+            columns: ColumnsConfig::default(),
+        };
+        let config = |paths: [&str; 2]| Config { sources: paths.map(source).to_vec(), ..Config::default() };
+        let settings = config(["/home/me/b.jsonl", "../a"]).settings();
+        assert_eq!(settings, config(["/srv/a", "b.jsonl"]).settings());
+        let read: Config = toml::from_str(&settings).unwrap();
+        assert_eq!(read, config(["a", "b.jsonl"]));
+    }
+}

@@ -62,6 +62,14 @@ pub enum SelectError {
     },
 }
 
+/// A document with its hashes.
+struct Hashed {
+    id: [u8; 32],
+    key: [u8; 32],
+    text: [u8; 32],
+    document: Document,
+}
+
 /// Documents of `count` that are held out: `permille` thousandths, rounded up; none in languages of too few.
 pub fn heldout_count(count: u64, config: &HeldoutConfig) -> u64 {
     match count < u64::from(config.documents_min) {
@@ -82,15 +90,18 @@ pub fn select(mut documents: Vec<Document>, config: &HeldoutConfig) -> Result<Se
     if documents.is_empty() {
         return Err(SelectError::Empty { read, empty: selection.empty });
     }
-    let mut hashed: Vec<([u8; 32], [u8; 32], [u8; 32], Document)> = documents
-        .into_par_iter()
-        .map(|document| (document.id_hash(), document.key(), document.text_hash(), document))
-        .collect();
-    hashed.par_sort_unstable_by(|a, b| (a.0, a.1, &a.3.license).cmp(&(b.0, b.1, &b.3.license)));
+    let hash = |document: Document| Hashed {
+        id: document.id_hash(),
+        key: document.key(),
+        text: document.text_hash(),
+        document,
+    };
+    let mut hashed: Vec<Hashed> = documents.into_par_iter().map(hash).collect();
+    hashed.par_sort_unstable_by(|a, b| (a.id, a.key, &a.document.license).cmp(&(b.id, b.key, &b.document.license)));
     let mut texts = HashSet::with_capacity(hashed.len());
     let mut languages = BTreeMap::<String, u64>::new();
     let mut kept = Vec::with_capacity(hashed.len());
-    for (_, _, text, document) in hashed {
+    for Hashed { text, document, .. } in hashed {
         match texts.insert(text) {
             true => {
                 *languages.entry(document.language.clone()).or_default() += 1;

@@ -1,8 +1,11 @@
 //! Reading documents from files. Which reader a file gets follows from its name.
 
+mod guard;
 mod jsonl;
 mod parquet;
 mod text;
+
+pub use guard::quiet_guarded_panics;
 
 use crate::config::SourceConfig;
 use crate::document::{Document, normalise};

@@ -1,5 +1,6 @@
 //! Parquet with the columns of the Lucie-Training-Dataset: `text`, `language`, `source`, `id`, all strings, and others.
 
+use super::guard::guarded;
 use super::{Input, Raw, ReadError};
 use crate::document::Document;
 use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch, StringArray, StringViewArray};
@@ -11,6 +12,13 @@ use std::fs::File;
 const BATCH_ROWS: usize = 1024;
 
 pub(super) fn read(input: &Input<'_>) -> Result<Vec<Document>, ReadError> {
+    guarded(|| read_unguarded(input)).unwrap_or_else(|panic| {
+        let reason = format!("not a readable parquet file: damaged ({panic})");
+        Err(ReadError::Malformed { path: input.path.clone(), place: String::new(), reason })
+    })
+}
+
+fn read_unguarded(input: &Input<'_>) -> Result<Vec<Document>, ReadError> {
     let file = File::open(&input.path).map_err(ReadError::io(&input.path))?;
     let malformed = |reason: String| ReadError::Malformed {
         path: input.path.clone(),

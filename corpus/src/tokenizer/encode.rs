@@ -34,19 +34,20 @@ impl Encoder {
     /// An encoder for the bytes of a tokenizer.json.
     ///
     /// # Errors
-    /// [`TokenizerError`] when it is none, or lacks `<s>` or `</s>`.
+    /// [`TokenizerError`] when it is none, lacks `<s>` or `</s>`, or encodes at random.
     pub fn new(bytes: &[u8]) -> Result<Encoder, TokenizerError> {
         let tokenizer = super::parse(bytes)?;
         let id = |token| tokenizer.token_to_id(token).ok_or(TokenizerError::NoToken { token });
         let (begin, end) = (id(SPECIALS[0])?, id(SPECIALS[1])?);
         let whole: Value = serde_json::from_slice(bytes).map_err(TokenizerError::library)?;
         let ours = template();
-        let by_words =
-            ["normalizer", "pre_tokenizer", "truncation", "padding"].iter().all(|key| whole[key] == ours[key])
-                && matches!(tokenizer.get_model(), ModelWrapper::BPE(_))
-                && whole["added_tokens"]
-                    .as_array()
-                    .is_some_and(|tokens| tokens.iter().all(|token| token["special"] == true));
+        if let Some(dropout) = whole["model"].get("dropout").filter(|dropout| !dropout.is_null()) {
+            return Err(TokenizerError::Random { dropout: dropout.to_string() });
+        }
+        let is_special = |tokens: &Vec<Value>| tokens.iter().all(|token| token["special"] == true);
+        let by_words = ["normalizer", "pre_tokenizer"].iter().all(|key| whole[key] == ours[key])
+            && matches!(tokenizer.get_model(), ModelWrapper::BPE(_))
+            && whole["added_tokens"].as_array().is_some_and(is_special);
         Ok(Encoder { tokenizer, begin, end, by_words })
     }
 

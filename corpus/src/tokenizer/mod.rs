@@ -59,6 +59,12 @@ pub enum TokenizerError {
         /// Characters in the alphabet.
         alphabet: u32,
     },
+    /// A tokenizer that encodes a text differently each time.
+    #[error("the tokenizer has a dropout of {dropout}: the same text would get other tokens each time; set it to null")]
+    Random {
+        /// Its dropout.
+        dropout: String,
+    },
     /// The library failed.
     #[error("tokenizer: {0}")]
     Library(String),
@@ -144,12 +150,15 @@ pub fn read(path: &Path) -> Result<(Vec<u8>, Tokenizer), TokenizerError> {
     Ok((bytes, tokenizer))
 }
 
-/// The tokenizer of a tokenizer.json, set to take special tokens in a text as the characters they are spelled with.
+/// The tokenizer of a tokenizer.json, set to take special tokens in a text as the characters they are spelled with, and to
+/// neither cut nor fill up what it encodes.
 ///
 /// # Errors
 /// [`TokenizerError::Library`] when it is none.
 pub fn parse(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
     let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(TokenizerError::library)?;
     tokenizer.set_encode_special_tokens(true);
+    tokenizer.with_truncation(None).map_err(TokenizerError::library)?;
+    tokenizer.with_padding(None);
     Ok(tokenizer)
 }
