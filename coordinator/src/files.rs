@@ -30,6 +30,8 @@ impl FileError {
 /// # Errors
 /// [`FileError`].
 pub fn sync_dir(path: &Path) -> Result<(), FileError> {
+    // The parent of a bare name is the folder that this program runs in.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path).and_then(|dir| dir.sync_all()).map_err(FileError::at("sync", path))
 }
 
@@ -38,7 +40,7 @@ pub fn sync_dir(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`].
 pub fn create_dir(path: &Path) -> Result<(), FileError> {
-    if path.is_dir() {
+    if path.is_dir() || path.as_os_str().is_empty() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
@@ -46,7 +48,7 @@ pub fn create_dir(path: &Path) -> Result<(), FileError> {
     }
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FileError::at("create", path)(error)),
-        _ => path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir),
+        _ => path.parent().map_or(Ok(()), sync_dir),
     }
 }
 

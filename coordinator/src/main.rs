@@ -137,8 +137,11 @@ fn progress_bar() -> indicatif::ProgressBar {
 }
 
 fn run_serve(args: ServeArgs) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ESSAIM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,essaim_coordinator=info"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ESSAIM_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new(
+            "warn,essaim_coordinator=info,libp2p=error,libp2p_kad=error,libp2p_gossipsub=error",
+        )
+    });
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
     if args.json {
         logs.json().flatten_event(true).with_writer(std::io::stdout).init();

@@ -189,7 +189,7 @@ impl Driver {
                 CoordinatorAction::Persist(stored) => tokio::task::block_in_place(|| self.keep(&stored))?,
                 CoordinatorAction::Publish { head } => {
                     self.public.write(layout::HEAD, &head)?;
-                    if let Err(error) = self.network.publish(head).await {
+                    if let Err(error) = self.network.clone().publish(head).await {
                         debug!(%error, "head not gossiped");
                     }
                     tokio::task::block_in_place(|| self.retire())?;
@@ -363,7 +363,7 @@ impl Driver {
                 }
                 self.replies.push((reply, answer.reply));
                 if let Some(fault) = answer.fault {
-                    self.penalize(peer, fault).await;
+                    self.network.clone().penalize(peer, fault).await;
                 }
             }
             // Heads come from here: one that comes back is old news, and another's is none of ours.
@@ -378,10 +378,6 @@ impl Driver {
         Ok(())
     }
 
-    async fn penalize(&self, peer: PeerId, fault: Misbehaviour) {
-        self.network.penalize(peer, fault).await;
-    }
-
     async fn handle_done(&mut self, done: Done) -> Result<(), ServeError> {
         let now = self.now_ms();
         match done {
@@ -392,7 +388,7 @@ impl Driver {
                 if matches!(outcome, UpdateOutcome::Malformed | UpdateOutcome::NonFinite)
                     && let Some(peer) = peer_id_of(&member)
                 {
-                    self.penalize(peer, Misbehaviour::WrongBlob).await;
+                    self.network.clone().penalize(peer, Misbehaviour::WrongBlob).await;
                 }
                 self.machine.handle_update(now, round, member, outcome);
             }

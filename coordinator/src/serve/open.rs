@@ -100,6 +100,12 @@ fn addresses(listen: &[String]) -> Result<Vec<Multiaddr>, ServeError> {
     listen.iter().map(parse).collect()
 }
 
+/// Opens and repairs a data directory without serving it.
+#[cfg(test)]
+pub(super) fn check(data: &DataDir, threads: usize) -> Result<(), ServeError> {
+    read_disk(data, &PublicFolder::new(data), threads).map(|_| ())
+}
+
 fn read_disk(data: &DataDir, public: &PublicFolder, threads: usize) -> Result<OnDisk, ServeError> {
     let inexact = |error: String| ServeError::Arithmetic(error);
     let exec = Exec::from_env(threads).map_err(|error| inexact(error.to_string()))?;

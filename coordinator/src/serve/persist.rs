@@ -77,6 +77,8 @@ pub(super) fn publish_updates(public: &PublicFolder, blobs: &BlobStore, record: 
         }
     }
     if let Some(folder) = public.path(&layout::record(record.round)).parent() {
+        // Round 0 has no update, and no folder yet.
+        files::create_dir(folder)?;
         files::sync_dir(folder)?;
     }
     for one in &record.contributions {
