@@ -421,3 +421,25 @@ pub(crate) fn work(order: &WorkOrder, member: MemberId, steps: u32) -> WorkDone 
         update_len_bytes: 100,
     }
 }
+
+/// The claim that node `index` would make for the open round if it did all of its work.
+pub(crate) fn honest_claim(world: &World, index: usize) -> Claim {
+    let chain = world.coordinator.chain();
+    let member = world.nodes[index].machine.member();
+    let assignment = chain.assignment_of(&member).unwrap();
+    Claim {
+        run: chain.run(),
+        round: chain.open_round(),
+        member,
+        base: chain.head_id(),
+        assignment: assignment.digest(),
+        steps: assignment.steps(),
+        skipped: 0,
+        tokens: u64::from(assignment.steps()) * chain.manifest().tokens_per_step(),
+        loss: bits(3.0),
+        update: Hash([1; 32]),
+        update_len_bytes: 50,
+        state_digests: None,
+        residual: None,
+    }
+}

@@ -34,9 +34,9 @@ fn ten_seeds_of_two_hundred_members_over_fifty_rounds() {
 }
 
 #[test]
-fn a_hundred_small_runs() {
+fn forty_small_runs() {
     assert_eq!(
-        failures(1000..1100, |seed| Plan { loss_permille: (seed % 5) as u32 * 100, ..Plan::small(seed) }),
+        failures(1000..1040, |seed| Plan { loss_permille: (seed % 5) as u32 * 100, ..Plan::small(seed) }),
         Vec::<String>::new()
     );
 }

@@ -202,3 +202,6 @@ impl ChainState {
         self.round().is_some_and(|round| round >= self.manifest().rounds)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,7 @@ fn one(seed: u64, options: &Options) -> Result<(), String> {
         members: options.members,
         rounds: options.rounds,
         loss_permille: options.loss_permille,
+        share_permille: if options.members < 50 { 333 } else { 650 },
         ..Plan::standard(seed)
     };
     let start = Instant::now();

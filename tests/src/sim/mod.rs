@@ -36,6 +36,8 @@ pub struct Plan {
     pub member_crash_every_ms: u64,
     /// Mean time between crashes of the coordinator, milliseconds.
     pub coordinator_crash_every_ms: u64,
+    /// Contributions that must count, in thousandths of the members of all rounds.
+    pub share_permille: u64,
 }
 
 impl Plan {
@@ -50,12 +52,13 @@ impl Plan {
             late_permille: 200,
             member_crash_every_ms: 900_000,
             coordinator_crash_every_ms: 240_000,
+            share_permille: 650,
         }
     }
 
     /// A few members and rounds, for tests of the checkers.
     pub fn small(seed: u64) -> Plan {
-        Plan { members: 12, rounds: 8, ..Plan::standard(seed) }
+        Plan { members: 12, rounds: 8, share_permille: 333, ..Plan::standard(seed) }
     }
 }
 
@@ -107,7 +110,7 @@ pub fn run(plan: Plan) -> Result<Summary, String> {
 /// Runs a plan and gives everything back, checked or not.
 pub fn play(plan: Plan) -> (World, Referee) {
     let mut world = World::new(plan);
-    let mut referee = Referee::new(world.signed_manifest(), world.signatures());
+    let mut referee = Referee::new(world.signed_manifest(), world.signatures(), plan.share_permille);
     while world.advance() {
         if !referee.observe(world.take_observations()) {
             break;

@@ -108,8 +108,8 @@ pub struct Referee {
 }
 
 impl Referee {
-    /// With every checker.
-    pub fn new(manifest: Signed<Manifest>, check: Arc<Remembered>) -> Referee {
+    /// With every checker. `share_permille`: see [`Progress`].
+    pub fn new(manifest: Signed<Manifest>, check: Arc<Remembered>, share_permille: u64) -> Referee {
         Referee::with(
             manifest,
             check,
@@ -120,7 +120,7 @@ impl Referee {
                 Box::new(Disjoint::default()),
                 Box::new(NothingLost::default()),
                 Box::new(Agreement::default()),
-                Box::new(Progress),
+                Box::new(Progress { share_permille }),
             ],
         )
     }

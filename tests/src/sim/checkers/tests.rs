@@ -27,7 +27,7 @@ fn story() -> Story {
 impl Story {
     /// What the referee says.
     fn verdict(&self) -> Result<(), String> {
-        let mut referee = Referee::new(self.manifest.clone(), self.check.clone());
+        let mut referee = Referee::new(self.manifest.clone(), self.check.clone(), 400);
         referee.observe(self.observations.clone());
         referee.finish(&self.summary)
     }
@@ -279,7 +279,7 @@ fn a_standstill_is_found() {
     for change in changes {
         let mut summary = whole.summary.clone();
         change(&mut summary);
-        assert!(Progress.end(&summary).is_err(), "{summary:?}");
+        assert!(Progress { share_permille: 400 }.end(&summary).is_err(), "{summary:?}");
     }
-    assert_eq!(Progress.end(&whole.summary), Ok(()));
+    assert_eq!(Progress { share_permille: 400 }.end(&whole.summary), Ok(()));
 }
