@@ -144,7 +144,7 @@ async fn long_requests_wait_for_room_and_all_are_answered() {
 
 /// A gossip peer that does not sign what it says.
 fn unsigned_gossip(seed: u8) -> Swarm<gossipsub::Behaviour> {
-    let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let key = Keypair::ed25519_from_bytes(common::secret(seed)).unwrap();
     let settings =
         gossipsub::ConfigBuilder::default().validation_mode(gossipsub::ValidationMode::None).build().unwrap();
     SwarmBuilder::with_existing_identity(key.clone())

@@ -28,14 +28,13 @@ async fn requests_are_answered_over_quic_and_over_tcp() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_not_answered_says_why() {
-    let short = |seed| {
+    let patient = |seed, timeout_ms| {
         let mut settings = config(seed, QUIC);
-        settings.request_timeout = Duration::from_millis(500);
+        settings.request_timeout = Duration::from_millis(timeout_ms);
         settings
     };
-    let mut server = Node::start(short(1)).await;
-    let settings = short(2);
-    let asker = Node::start(settings).await;
+    let mut server = Node::start(patient(1, 3000)).await;
+    let asker = Node::start(patient(2, 500)).await;
     asker.connect(&server).await;
     let peer = server.peer();
 

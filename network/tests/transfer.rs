@@ -5,9 +5,10 @@ mod common;
 
 use common::raw::{self, frame};
 use common::{Node, QUIC, TCP, bytes, config, wait};
-use essaim_network::blob::{BlobRequest, BlobResponse, PIECE_LEN};
-use essaim_network::{BlobStore, FetchError, FetchProgress, FetchRequest, KadMode, ServePolicy, serve_all};
+use essaim_network::blob::{BlobRequest, BlobResponse, PIECE_LEN, hash_file, piece_range};
+use essaim_network::{FetchError, FetchProgress, FetchRequest, KadMode, ServePolicy, serve_all};
 use essaim_protocol::ids::Hash;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,13 +34,17 @@ async fn provider(seed: u8, listen: &str, policy: ServePolicy, content: &[u8]) -
 
 /// Answers as an honest provider of `content` would.
 fn honest(content: &[u8], request: &[u8]) -> BlobResponse {
-    let dir = tempfile::tempdir().unwrap();
-    let store = BlobStore::open(dir.path()).unwrap();
-    store.insert_bytes(content).unwrap();
     match BlobRequest::from_bytes(request).unwrap() {
         BlobRequest::Stat(_) => BlobResponse::Stat(content.len() as u64),
-        BlobRequest::Outboard(hash) => BlobResponse::Outboard(store.outboard(&hash).unwrap().to_bytes()),
-        BlobRequest::Piece(hash, index) => BlobResponse::Piece(store.read_piece(&hash, index).unwrap()),
+        BlobRequest::Outboard(_) => {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(content).unwrap();
+            BlobResponse::Outboard(hash_file(file.path()).unwrap().to_bytes())
+        }
+        BlobRequest::Piece(_, index) => {
+            let range = piece_range(content.len() as u64, index);
+            BlobResponse::Piece(content[range.start as usize..range.end as usize].to_vec())
+        }
     }
 }
 
@@ -146,7 +151,7 @@ async fn a_provider_that_stalls_is_replaced() {
     let hash = Hash::of(&content);
     let good = provider(1, QUIC, serve_all(), &content).await;
     let mut settings = config(2, QUIC);
-    settings.blob_timeout = Duration::from_millis(300);
+    settings.blob_timeout = Duration::from_millis(600);
     let receiver = Node::start(settings).await;
     let told = content.clone();
     // Gives everything up to the last piece, and then nothing more, without hanging up.
@@ -162,7 +167,8 @@ async fn a_provider_that_stalls_is_replaced() {
     let request = FetchRequest::new(hash, LEN as u64).providers([staller.peer]);
     let fetched = receiver.net.fetch(request).await.unwrap();
     assert_eq!(fetched.pieces_fetched, PIECES);
-    assert_eq!(good.net.metrics().pieces_served, u64::from(PIECES) - 3);
+    // Three pieces came from the staller, unless this machine was so busy that they came too late.
+    assert!(good.net.metrics().pieces_served >= u64::from(PIECES) - 3);
     assert_eq!(receiver.net.store().read(&hash, LEN as u64).unwrap(), content);
 }
 

@@ -4,6 +4,7 @@
 use essaim_network::{
     BlobStore, KadMode, Multiaddr, Network, NetworkConfig, NetworkEvent, PeerId, ServePolicy, serve_all,
 };
+use essaim_protocol::ids::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,9 +22,16 @@ pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
     out
 }
 
+/// The secret of node `seed` of this test. Tests run side by side, and a port that one gives up may be another's next: were
+/// their keys the same, nodes that dial their old peers would find strangers that look like them.
+pub(crate) fn secret(seed: u8) -> [u8; 32] {
+    let test = std::thread::current().name().unwrap_or("unnamed").to_owned();
+    Hash::of(format!("{} {test} {seed}", std::process::id()).as_bytes()).0
+}
+
 /// A configuration for tests: short waits, no discovery but what the test asks for.
 pub(crate) fn config(seed: u8, listen: &str) -> NetworkConfig {
-    let mut config = NetworkConfig::new([seed; 32], "test");
+    let mut config = NetworkConfig::new(secret(seed), "test");
     config.listen = vec![listen.parse().unwrap()];
     config.kad = KadMode::Off;
     config.redial_wait = Duration::from_millis(50);

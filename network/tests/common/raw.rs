@@ -66,7 +66,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn swarm(seed: u8, protocol: &'static str) -> Swarm<request_response::Behaviour<RawCodec>> {
-    let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let key = Keypair::ed25519_from_bytes(super::secret(seed)).unwrap();
     let protocols = [(StreamProtocol::new(protocol), ProtocolSupport::Full)];
     SwarmBuilder::with_existing_identity(key)
         .with_tokio()
