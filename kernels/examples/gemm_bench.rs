@@ -3,10 +3,10 @@
 //!     cargo run --release -p essaim-kernels --example gemm_bench -- [--threads N] [--config 2m|8m] [--path avx2] [--cpu-time] [--gemm-only]
 //!
 //! The peak is measured in the same process: fused multiply-adds on registers only, on as many threads. Each figure is the best of
-//! several repetitions, since other work on the machine can only slow one down. With `--cpu-time` figures are per second of CPU
-//! time of all threads instead, and the peak is that of one thread.
+//! several repetitions, since other work on the machine can only slow one down. With `--cpu-time`, times are those
+//! that all threads together spent on a CPU: use it with one thread on a machine that others use too.
 
-use essaim_kernels::{Exec, Layout, Path, gemm, ops, reduce};
+use essaim_kernels::{Exec, Layout, Path, fma_peak_flops, gemm, ops, reduce};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -69,35 +69,6 @@ fn best(mut work: impl FnMut()) -> f64 {
 
 fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn fma_loop(rounds: usize) -> f32 {
-    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
-    let (x, y) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
-    let mut sums = [_mm256_set1_ps(black_box(1.0)); 12];
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            *sum = _mm256_fmadd_ps(*sum, x, y);
-        }
-    }
-    sums.iter().map(|&sum| _mm256_cvtss_f32(sum)).sum()
-}
-
-/// GFLOP/s of fused multiply-adds on registers, over all threads of `exec`; `None` where the path has no wide instruction to measure.
-fn peak_gflops(exec: &Exec) -> Option<f64> {
-    const ROUNDS: usize = 2_000_000;
-    #[cfg(target_arch = "x86_64")]
-    if exec.path() == Path::Avx2 {
-        let seconds = best(|| {
-            // SAFETY: an `Exec` of this path exists only where the CPU has AVX2 and FMA.
-            exec.for_each_task(exec.threads(), |_| _ = black_box(unsafe { fma_loop(ROUNDS) }));
-        });
-        return Some((exec.threads() * ROUNDS * 12 * 8 * 2) as f64 / seconds / 1e9);
-    }
-    let _ = ROUNDS;
-    None
 }
 
 fn bench_gemm(exec: &Exec, config: Config, peak: Option<f64>) {
@@ -204,7 +175,7 @@ fn main() {
     for &threads in &threads {
         let exec = Exec::new(path, threads).expect("an execution context");
         for config in CONFIGS.into_iter().filter(|config| option("--config").is_none_or(|name| name == config.name)) {
-            let peak = exec.install(|| peak_gflops(&exec));
+            let peak = exec.install(|| fma_peak_flops(&exec)).map(|flops| flops / 1e9);
             let shown = peak.map_or("not measured".into(), |peak| format!("{peak:.1} GFLOP/s"));
             println!("{} · {path} · {threads} threads · FMA peak {shown}", config.name);
             exec.install(|| {

@@ -34,7 +34,7 @@ pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     let virtual_addend = sum - product;
     let error = (product - (sum - virtual_addend)) + (addend - virtual_addend);
     let bits = sum.to_bits();
-    let inexact = error > 0.0 || error < 0.0;
+    let inexact = error.abs() > 0.0;
     let grows = (error > 0.0) == (sum > 0.0);
     let moved = if grows { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     let odd = if inexact && bits & 1 == 0 { moved } else { bits };

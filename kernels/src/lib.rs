@@ -7,6 +7,20 @@
 //! The crate knows nothing of models or networks. Tensors are row-major `&[f32]` slices; an operation checks the lengths of its
 //! slices and panics on a mismatch, since that is a bug of the caller and never the fault of outside data.
 //!
+//! ```
+//! use essaim_kernels::{Exec, Layout, Path, gemm};
+//!
+//! // The same bits from the fastest path on two threads as from the scalar reference on one.
+//! let (a, b) = (vec![0.1f32; 5 * 7], vec![0.3f32; 7 * 4]);
+//! let product = |exec: &Exec| {
+//!     let mut c = vec![0.0f32; 5 * 4];
+//!     gemm(exec, Layout::NN, 5, 4, 7, &a, 7, &b, 4, &mut c, 4, false);
+//!     c
+//! };
+//! assert_eq!(product(&Exec::detect(2)?), product(&Exec::new(Path::Scalar, 1)?));
+//! # Ok::<(), essaim_kernels::ExecError>(())
+//! ```
+//!
 //! Where to start: [`Exec`] (which path, how many threads), [`ops`] (what a Llama needs), [`gemm()`], [`reduce`], [`math`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -75,9 +75,12 @@ const RSQRT_BOUND: f64 = 1.5;
 const SIGMOID_BOUND: f64 = 2.4;
 const SILU_BOUND: f64 = 2.6;
 
+/// A function, its input, and the bits that must come out.
+type Case = (fn(f32) -> f32, f32, u32);
+
 #[test]
 fn special_values() {
-    let cases: [(fn(f32) -> f32, f32, u32); 26] = [
+    let cases: [Case; 26] = [
         (math::exp, 0.0, 0x3f80_0000),
         (math::exp, -0.0, 0x3f80_0000),
         (math::exp, f32::INFINITY, 0x7f80_0000),

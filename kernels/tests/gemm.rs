@@ -152,6 +152,28 @@ fn cutting_k_anywhere_changes_nothing() {
     }
 }
 
+/// The comparisons above can fail: two accumulators, or separate rounding, give other bits for almost every output of these inputs.
+#[test]
+fn other_orders_and_roundings_would_be_seen() {
+    let (m, n, k) = (20, 24, 500);
+    let (a, b) = (Numbers(1).vec(m * k, 1.0), Numbers(2).vec(n * k, 1.0));
+    let mut chains = vec![0.0; m * n];
+    gemm(&reference(), Layout::NT, m, n, k, &a, k, &b, k, &mut chains, n, false);
+    let differing = |other: &dyn Fn(&[f32], &[f32]) -> f32| {
+        let outputs = (0..m * n).map(|i| other(&a[i / n * k..][..k], &b[i % n * k..][..k]));
+        outputs.zip(&chains).filter(|(got, want)| got.to_bits() != want.to_bits()).count()
+    };
+    let fused = |sum: f32, (x, y): (&f32, &f32)| x.mul_add(*y, sum);
+    let two_halves = |x: &[f32], y: &[f32]| {
+        let (x, y) = (x.split_at(k / 2), y.split_at(k / 2));
+        x.0.iter().zip(y.0).fold(0.0, fused) + x.1.iter().zip(y.1).fold(0.0, fused)
+    };
+    assert_eq!(differing(&|x, y| x.iter().zip(y).fold(0.0, fused)), 0);
+    assert!(differing(&two_halves) > m * n / 2);
+    assert!(differing(&|x, y| x.iter().zip(y).rev().fold(0.0, fused)) > m * n / 2);
+    assert!(differing(&|x, y| x.iter().zip(y).fold(0.0, |sum, (x, y)| sum + x * y)) > m * n / 2);
+}
+
 #[test]
 #[should_panic(expected = "A: 5 elements")]
 fn a_short_operand_is_refused() {

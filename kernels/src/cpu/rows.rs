@@ -20,7 +20,7 @@ impl BlockTree {
     fn push(&mut self, mut sum: f32) {
         let mut level = 0;
         while self.blocks >> level & 1 == 1 {
-            sum = self.waiting[level] + sum;
+            sum += self.waiting[level];
             level += 1;
         }
         self.waiting[level] = sum;
