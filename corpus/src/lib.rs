@@ -9,7 +9,7 @@
 //! 4. [`shards`] lays them out, and [`output`] writes the folder, at once or not at all.
 //!
 //! The same documents and settings give the same bytes, whatever the files' names or order and however many threads.
-//! All documents are held in memory: about four times the text.
+//! All documents are held in memory: about five times the text.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod build;
