@@ -145,7 +145,9 @@ impl DataDir {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(FileError::of("create", &folder))?;
         }
-        Ok(DataDir { root: root.to_owned(), _lock: lock })
+        // Absolute, so that what is told of it holds elsewhere.
+        let root = root.canonicalize().map_err(FileError::of("read", root))?;
+        Ok(DataDir { root, _lock: lock })
     }
 
     /// The directory itself.

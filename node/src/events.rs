@@ -23,8 +23,8 @@ pub enum Event {
     },
     /// It can be reached.
     Listening {
-        /// The multiaddress.
-        address: String,
+        /// Multiaddresses.
+        addresses: Vec<String>,
     },
     /// No peer of the link answers; it goes on trying.
     Unreachable {
@@ -209,7 +209,10 @@ impl fmt::Display for Event {
                 short(member),
                 bytes_text(*memory_bytes)
             ),
-            Event::Listening { address } => write!(f, "listening on {address}"),
+            Event::Listening { addresses } => match addresses.as_slice() {
+                [] => write!(f, "listening nowhere: only connections that this member makes are used"),
+                [first, ..] => write!(f, "listening on {} addresses, such as {first}", addresses.len()),
+            },
             Event::Unreachable { tried_s, reason } => {
                 write!(f, "the coordinator cannot be reached for {tried_s:.0} s ({reason}); trying again")
             }

@@ -78,7 +78,7 @@ impl StatusFile {
                 self.run.clone_from(run);
                 self.member.clone_from(member);
             }
-            Event::Listening { address } => self.addresses.push(address.clone()),
+            Event::Listening { addresses } => self.addresses.clone_from(addresses),
             Event::Manifest { name, rounds, .. } => {
                 self.name = Some(name.clone());
                 self.rounds = Some(*rounds);

@@ -86,7 +86,7 @@ impl JoinArgs {
         let reporter = Arc::new(Reporter::new(start, show, Some(data_dir.path("status.json"))));
         let options = JoinOptions {
             link,
-            root,
+            root: data_dir.root().to_owned(),
             config,
             exit_when_finished: self.exit_when_finished,
             give_up_after: self.give_up_after.map(Duration::from_secs),

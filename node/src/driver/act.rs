@@ -53,7 +53,7 @@ impl Driver {
     fn send(&self, request: Request) {
         let (asker, reports) = (self.asker.clone(), self.reports.clone());
         tokio::spawn(async move {
-            let reply = asker.ask(&request).await;
+            let reply = asker.ask(&request).await.map_err(|problem| problem.text);
             // The driver is gone only when the program ends.
             let _ = reports.send(Report::Answer { request, reply });
         });
@@ -104,7 +104,7 @@ impl Driver {
         let me = self.machine.member();
         let event = match advance.ledger {
             Some(_) => {
-                let reason = self.catch_up_reason.take().unwrap_or_else(|| "too far behind".into());
+                let reason = self.catch_up_reason.take().unwrap_or_default();
                 Event::CaughtUp { round: record.round, checkpoint, reason }
             }
             None => Event::Applied {
@@ -146,6 +146,8 @@ impl Driver {
 
     fn catch_up(&mut self, round: u64, wanted: catch_up::Wanted) {
         let expected = (wanted.checkpoint, wanted.outer_state);
+        let late = if self.machine.chain().round().is_none() { "this member comes late" } else { "too far behind" };
+        self.catch_up_reason.get_or_insert_with(|| late.to_owned());
         let started = Instant::now();
         self.advance = Some(Advance { round, started, contributions: Vec::new(), expected, ledger: None });
         let (fetcher, reports) = (self.fetcher.clone(), self.reports.clone());

@@ -1,6 +1,6 @@
 //! Taking what comes in: network events, reports of tasks, outcomes of the worker.
 
-use super::{Driver, JoinError, Report};
+use super::{Driver, JoinError, NO_ANSWER, Report};
 use crate::events::Event;
 use crate::worker::{Job, Outcome};
 use essaim_network::{Misbehaviour, NetworkEvent};
@@ -84,6 +84,7 @@ impl Driver {
                     self.report(Event::Reached { after_s: self.last_answer.elapsed().as_secs_f64() });
                 }
                 self.last_answer = Instant::now();
+                NO_ANSWER.clone_into(&mut self.last_problem);
                 if reply == Reply::Joined && !std::mem::replace(&mut self.told_joined, true) {
                     self.report(Event::Joined { after_round: self.machine.chain().round() });
                 }

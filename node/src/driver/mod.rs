@@ -42,6 +42,9 @@ const UNREACHABLE_AFTER: Duration = Duration::from_secs(6);
 /// Between two such reports.
 const UNREACHABLE_EVERY: Duration = Duration::from_secs(30);
 
+/// What is wrong with a coordinator of which nothing worse is known.
+const NO_ANSWER: &str = "it does not answer";
+
 /// What tasks report to the driver.
 enum Report {
     /// A request was answered, or not.

@@ -1,6 +1,6 @@
 //! Whom to ask: the peers of the join link, one of which is the coordinator.
 
-use essaim_network::{Multiaddr, Network, PeerId};
+use essaim_network::{Multiaddr, Network, PeerId, RequestError};
 use essaim_protocol::encoding;
 use essaim_protocol::limits;
 use essaim_protocol::link::JoinLink;
@@ -47,6 +47,15 @@ impl LinkPeers {
     }
 }
 
+/// Why there is no reply.
+#[derive(Debug, Clone)]
+pub(crate) struct NoReply {
+    /// For people.
+    pub(crate) text: String,
+    /// Whether a connection was there and was lost.
+    pub(crate) is_lost: bool,
+}
+
 /// Asks control requests of one peer after the other, staying with one that answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
@@ -61,15 +70,20 @@ impl Asker {
     }
 
     /// The reply to `request`, or why there is none.
-    pub(crate) async fn ask(&self, request: &Request) -> Result<Reply, String> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Reply, NoReply> {
         let at = self.current.load(Ordering::Relaxed);
         let Some(&peer) = self.peers.get(at.checked_rem(self.peers.len()).unwrap_or(0)) else {
-            return Err("no peer to ask".into());
+            return Err(NoReply { text: "no peer to ask".into(), is_lost: false });
         };
         let answer = self.network.request(peer, encoding::encode(request)).await;
-        let reply = answer.map_err(|error| error.to_string()).and_then(|bytes| {
-            encoding::decode(&bytes, limits::CONTROL_MAX).map_err(|error| format!("its answer is {error}"))
-        });
+        let reply = match answer {
+            Ok(bytes) => encoding::decode(&bytes, limits::CONTROL_MAX)
+                .map_err(|error| NoReply { text: format!("its answer is {error}"), is_lost: false }),
+            Err(error) => {
+                let is_lost = matches!(error, RequestError::ConnectionLost(_));
+                Err(NoReply { text: error.to_string(), is_lost })
+            }
+        };
         if matches!(reply, Err(_) | Ok(Reply::NotFound)) {
             // Whoever else is named in the link may know more.
             let _ = self.current.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);

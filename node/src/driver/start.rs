@@ -3,7 +3,7 @@
 use super::act::{blocking, claimed};
 use super::fetch::Fetcher;
 use super::peers::{Asker, LinkPeers, LinkPeersError};
-use super::{Driver, End, UNREACHABLE_AFTER, UNREACHABLE_EVERY};
+use super::{Driver, End, NO_ANSWER, UNREACHABLE_AFTER, UNREACHABLE_EVERY};
 use crate::config::Config;
 use crate::disk::{Disk, DiskError, Found};
 use crate::events::{Event, bytes_text};
@@ -27,6 +27,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// Connections lost in a row, before the manifest is known, after which the link is thought to be wrong: nodes of another
+/// run end a connection as soon as it is made.
+const LOST_MAX: u32 = 5;
 
 /// What a member joins with.
 #[derive(Debug, Clone)]
@@ -74,6 +78,14 @@ pub enum JoinError {
     /// The peers of the link do not know the run.
     #[error("the peers of the join link answer, but do not know run {run}; get a new link from the operator")]
     UnknownRun {
+        /// The run.
+        run: RunId,
+    },
+    /// The peers of the link end every connection.
+    #[error(
+        "the peers of the join link end the connection: they serve another run than {run}; get a new link from the operator"
+    )]
+    SentAway {
         /// The run.
         run: RunId,
     },
@@ -139,9 +151,8 @@ pub async fn join(
     let withheld = Arc::new(Withheld::default());
     let config = network_config(&options, &identity, &link_peers)?;
     let (network, mut events) = Network::start(config, store.clone(), withheld.policy()).await?;
-    for address in network.listen_addrs() {
-        reporter.report(&Event::Listening { address: address.to_string() });
-    }
+    let addresses = network.listen_addrs().iter().map(ToString::to_string).collect();
+    reporter.report(&Event::Listening { addresses });
     let asker = Asker::new(network.clone(), link_peers.peers.clone());
     let getting = Getting { run, disk: &disk, asker: &asker, reporter: &reporter, give_up: options.give_up_after };
     let manifest = match getting.manifest(&mut events).await? {
@@ -216,7 +227,7 @@ pub async fn join(
         served: None,
         told_joined: false,
         last_answer: Instant::now(),
-        last_problem: "no answer yet".into(),
+        last_problem: NO_ANSWER.to_owned(),
         told_unreachable: None,
         end: None,
     };
@@ -302,7 +313,7 @@ impl Getting<'_> {
 
     async fn ask(&self) -> Result<Result<Signed<Manifest>, End>, JoinError> {
         let begun = Instant::now();
-        let (mut told, mut unknown, mut wait) = (None::<Instant>, 0u32, Duration::from_millis(250));
+        let (mut told, mut unknown, mut lost, mut wait) = (None::<Instant>, 0u32, 0u32, Duration::from_millis(250));
         loop {
             let problem = match self.asker.ask(&Request::Manifest { run: self.run }).await {
                 Ok(Reply::Manifest(bytes)) => match Signed::<Manifest>::from_bytes(&bytes) {
@@ -324,7 +335,13 @@ impl Getting<'_> {
                     }
                     "it does not know the run".to_owned()
                 }
-                Err(problem) => problem,
+                Err(problem) => {
+                    lost = if problem.is_lost { lost + 1 } else { 0 };
+                    if lost >= LOST_MAX {
+                        return Err(JoinError::SentAway { run: self.run });
+                    }
+                    problem.text
+                }
             };
             let silent = begun.elapsed();
             if self.give_up.is_some_and(|limit| silent >= limit) {
