@@ -116,6 +116,11 @@ pub fn chain(
         each(round, head.value.round);
         let record = files.record(round)?.ok_or_else(|| Finding::missing(layout::record(round), NOT_THERE))?;
         let list = if round > 0 { files.claim_list(round)? } else { None };
+        if let Some(list) = &list {
+            // A damaged list contradicts the record as well; the signature tells which of the two is to blame.
+            list.require(&Strict, &genesis.manifest().operators, genesis.manifest().threshold)
+                .map_err(|error| Finding::contradiction(layout::claim_list(round), error))?;
+        }
         let next = state.apply(&record, list.as_ref(), &Strict)?;
         let sources = state.check_sources(&record, list.as_ref(), files, &Strict);
         files.take_fault()?;

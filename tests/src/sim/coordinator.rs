@@ -1,5 +1,6 @@
 //! The coordinator's driver in the simulation: a disk that survives, a machine that does not.
 
+use super::Sabotage;
 use super::arithmetic;
 use super::checkers::Observation;
 use super::world::{Event, World};
@@ -68,11 +69,16 @@ impl World {
             let record = Signed::<Record>::from_bytes(record).expect("a stored record");
             (record, Ledger::from_bytes(ledger).expect("a stored ledger"))
         });
-        let list = disk.lists.last_key_value();
+        let sabotage = self.plan.sabotage;
+        let list = disk.lists.last_key_value().filter(|_| sabotage != Some(Sabotage::ForgetsLists));
+        let claims: Vec<HeldClaim> = disk.claims.values().cloned().collect();
+        // Claims that a list names are not forgotten: the machine would not start.
+        let next = disk.records.last_key_value().map_or(0, |(round, _)| round + 1);
+        let list_is_old = !disk.lists.contains_key(&next);
         let restored = CoordinatorRestored {
             last,
             list: list.map(|(_, list)| Signed::from_bytes(list).expect("a stored list")),
-            claims: disk.claims.values().cloned().collect(),
+            claims: if sabotage == Some(Sabotage::ForgetsClaims) && list_is_old { Vec::new() } else { claims },
         };
         let machine = CoordinatorMachine::new(config, restored, self.queue.now_ms());
         self.coordinator.machine = Some(machine.expect("a machine from what was stored"));
@@ -174,8 +180,8 @@ impl World {
             }
             self.coordinator_action(action);
         }
-        for (to, request, reply) in replies {
-            if let Reply::Receipt(receipt) = &reply {
+        self.coordinator_send(replies);
+        let timeout_ms Reply::Receipt(receipt) = &reply {
                 let receipt = Signed::from_bytes(receipt).expect("the machine's receipt");
                 self.see(Observation::Receipted { receipt });
             }

@@ -17,6 +17,25 @@ pub mod world;
 use checkers::Referee;
 use world::World;
 
+/// A fault built in on purpose, to see that it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The coordinator's disk forgets signed lists when it restarts.
+    ForgetsLists,
+    /// The coordinator's disk forgets receipted claims when it restarts.
+    ForgetsClaims,
+    /// The coordinator sends a receipt before its claim is on disk.
+    ReceiptsFirst,
+    /// Members forget their claims when they restart, and may make others.
+    ForgetfulMembers,
+    /// Members serve updates to whoever asks, whenever; and the coordinator asks at once.
+    ServesEarly,
+    /// One member's arithmetic is wrong.
+    WrongArithmetic,
+    /// Nothing that members send arrives.
+    Silence,
+}
+
 /// What kind of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -38,6 +57,8 @@ pub struct Plan {
     pub coordinator_crash_every_ms: u64,
     /// Contributions that must count, in thousandths of the members of all rounds.
     pub share_permille: u64,
+    /// A fault built in on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Plan {
@@ -53,6 +74,7 @@ impl Plan {
             member_crash_every_ms: 900_000,
             coordinator_crash_every_ms: 240_000,
             share_permille: 650,
+            sabotage: None,
         }
     }
 
