@@ -165,7 +165,7 @@ impl MemberMachine {
 
     /// Takes a signed head. `false`: it is none of this run's operators.
     pub(super) fn take_head(&mut self, now_ms: u64, bytes: &[u8]) -> bool {
-        if self.head.as_ref().is_some_and(|known| known.to_bytes() == bytes) {
+        if self.head_bytes == bytes {
             return true;
         }
         let Ok(head) = Signed::<Head>::from_bytes(bytes) else { return false };
@@ -173,6 +173,7 @@ impl MemberMachine {
         if !signed || head.value.run != self.chain.run() || head.value.round > self.chain.manifest().rounds {
             return false;
         }
+        self.head_bytes = bytes.to_vec();
         self.check_fork(&head);
         let newness = |head: &Head| (head.round, head.claims.is_some());
         if self.head.as_ref().is_none_or(|known| newness(&head.value) > newness(&known.value)) {

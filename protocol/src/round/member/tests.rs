@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::fixtures::{World, manifest, member_key, operator, signed_manifest, toy_outer, work};
+use crate::ids::Hash;
+use crate::messages::Refused;
 use crate::messages::Status;
 use crate::signing::Strict;
+use std::sync::Arc;
 
 const SECOND: u64 = 1_000;
 
@@ -148,6 +151,31 @@ fn a_round_closed_without_it_is_sat_out() {
     let done = actions(&mut machine);
     assert!(done.contains(&MemberAction::StopWork { round: 1, claim: false }), "{done:?}");
     assert!(!done.contains(&MemberAction::ServeUpdates { round: 1 }));
+}
+
+#[test]
+fn a_late_head_of_an_earlier_round_stops_nothing() {
+    let mut world = World::new(2);
+    world.nodes.iter_mut().for_each(|node| node.works = false);
+    world.run(1_000_000, |world| world.store.records.contains_key(&1));
+    let (record, ledger) = &world.store.records[&1];
+    let head = (Signed::from_bytes(record).unwrap(), Ledger::from_bytes(ledger).unwrap());
+    let mut machine = machine(MemberRestored { head: Some(head), claim: None }, 0);
+    let first = world.store.record(0).unwrap();
+    let list = world.store.list(1).unwrap().id();
+    let late = Head { run: machine.chain().run(), round: 0, record: first.id(), claims: Some(list) };
+    let late = Status {
+        head: Some(operator().sign(late).to_bytes()),
+        claims: None,
+        elapsed_ms: 0,
+        remaining_ms: 0,
+        finished: false,
+    };
+    // The answer to a question that was asked before the restart.
+    machine.handle_reply(SECOND, &status_request(), Reply::Status(late));
+    machine.handle_reply(SECOND, &status_request(), status(&world, 20 * SECOND));
+    let done = actions(&mut machine);
+    assert!(done.iter().any(|action| matches!(action, MemberAction::Work(order) if order.round == 2)), "{done:?}");
 }
 
 /// The machine of member 0 and what it does with record 1 of a world, once it has asked for it.

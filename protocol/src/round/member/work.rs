@@ -71,7 +71,9 @@ impl MemberMachine {
             return;
         }
         let round = self.chain.open_round();
-        let closed = self.head.as_ref().is_some_and(|head| head.value.claims.is_some());
+        // A head of an earlier round may come late: its list is not the open round's.
+        let current = self.head.as_ref().filter(|head| Some(head.value.round) == self.chain.round());
+        let closed = current.is_some_and(|head| head.value.claims.is_some());
         if matches!(self.work, Work::Idle) {
             self.begin(now_ms, closed);
         }
