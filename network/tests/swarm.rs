@@ -294,3 +294,37 @@ async fn a_search_of_the_local_network_hinders_nothing() {
     let (_here, _dir) = here.echo();
     assert_eq!(there.net.request(peer, b"12".to_vec()).await, Ok(b"21".to_vec()));
 }
+
+#[test]
+fn a_peer_that_was_killed_and_started_again_is_reached_at_once() {
+    // As above, the node's runtime is torn down around it: the hub still believes in the old connection.
+    let first_life = tokio::runtime::Runtime::new().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let hub = runtime.block_on(async {
+        let mut settings = config(1, QUIC);
+        settings.silence_timeout = Duration::from_secs(60);
+        settings.request_timeout = Duration::from_secs(2);
+        Node::start(settings).await
+    });
+    let node = |hub_addr| async move {
+        let mut settings = config(2, QUIC);
+        settings.bootstrap = vec![hub_addr];
+        Node::start(settings).await
+    };
+    let first = first_life.block_on(node(hub.addr()));
+    let peer = first.peer();
+    runtime.block_on(wait("connected", || hub.net.is_connected(&peer)));
+    first_life.shutdown_background();
+    drop(first);
+    runtime.block_on(async {
+        assert!(hub.net.is_connected(&peer), "the hub knows nothing yet");
+        let second = node(hub.addr()).await;
+        wait("connected again", || second.net.is_connected(&hub.peer())).await;
+        let (_second, _dir) = second.echo();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for _ in 0..6 {
+            assert_eq!(hub.net.request(peer, b"12".to_vec()).await, Ok(b"21".to_vec()));
+        }
+        assert_eq!(hub.net.connected_peers(), [peer]);
+    });
+}

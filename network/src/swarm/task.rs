@@ -19,8 +19,8 @@ use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance};
 use libp2p::kad::{self, QueryId};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, InboundRequestId, OutboundRequestId, ResponseChannel};
-use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, mdns, ping};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -62,6 +62,8 @@ pub(crate) struct Task {
     pub(super) blob_waiting: Waiting,
     pub(super) serving: ServeQueue<BlobItem>,
     pub(super) serving_ids: HashSet<InboundRequestId>,
+    /// The latest connection that each peer dialled.
+    pub(super) inbound: HashMap<PeerId, ConnectionId>,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) book: PenaltyBook,
     pub(super) redial: Redial,
@@ -109,6 +111,7 @@ impl Task {
             blob_waiting: HashMap::new(),
             serving: ServeQueue::new(limits.blob_answers_max, limits.blob_answers_per_peer_max, limits.blob_queue_max),
             serving_ids: HashSet::new(),
+            inbound: HashMap::new(),
             queries: HashMap::new(),
             book: PenaltyBook::new(config.penalties.clone()),
             redial,
@@ -326,18 +329,26 @@ impl Task {
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+                if endpoint.is_listener() {
+                    self.replace_inbound(peer_id, connection_id);
+                }
                 self.redial.on_connected(&peer_id);
                 if num_established.get() == 1 {
                     write(&self.shared.connected).insert(peer_id);
                     self.tell(NetworkEvent::PeerConnected { peer: peer_id });
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                tracing::debug!(peer = %peer_id, ?cause, "disconnected");
-                self.redial.on_disconnected(Instant::now(), &peer_id);
-                write(&self.shared.connected).remove(&peer_id);
-                self.tell(NetworkEvent::PeerDisconnected { peer: peer_id });
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                if self.inbound.get(&peer_id) == Some(&connection_id) {
+                    self.inbound.remove(&peer_id);
+                }
+                if num_established == 0 {
+                    tracing::debug!(peer = %peer_id, ?cause, "disconnected");
+                    self.redial.on_disconnected(Instant::now(), &peer_id);
+                    write(&self.shared.connected).remove(&peer_id);
+                    self.tell(NetworkEvent::PeerDisconnected { peer: peer_id });
+                }
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 write(&self.shared.listening).push(address.clone());
@@ -355,6 +366,15 @@ impl Task {
                 tracing::debug!(peer = ?peer_id, %error, "cannot connect");
             }
             _ => {}
+        }
+    }
+
+    /// A peer that dials although it is connected has restarted: its old connection is dead, which would show only after the
+    /// silence time-out, and until then requests would get lost in it.
+    fn replace_inbound(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(old) = self.inbound.insert(peer, connection) {
+            tracing::debug!(%peer, "an older connection makes way for a new one");
+            self.swarm.close_connection(old);
         }
     }
 
