@@ -33,7 +33,9 @@ impl GemmShape {
     fn check(&self, a_len: usize, b_len: usize, c_len: usize) {
         let holds = |name: &str, rows: usize, cols: usize, stride: usize, len: usize| {
             assert!(stride >= cols || rows <= 1, "{name}: leading dimension {stride} below the {cols} columns");
-            let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols };
+            // Unsafe code relies on this check: a size that wraps around must not pass it.
+            let last = rows.saturating_sub(1).checked_mul(stride).and_then(|start| start.checked_add(cols));
+            let needed = if rows == 0 || cols == 0 { 0 } else { last.unwrap_or(usize::MAX) };
             assert!(len >= needed, "{name}: {len} elements, but {rows} × {cols} at stride {stride} needs {needed}");
         };
         match self.layout {

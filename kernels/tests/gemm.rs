@@ -180,6 +180,15 @@ fn a_short_operand_is_refused() {
     gemm(&reference(), Layout::NN, 2, 2, 3, &[0.0; 5], 3, &[0.0; 6], 2, &mut [0.0; 4], 2, false);
 }
 
+/// Sizes whose product wraps around to something small.
+#[test]
+#[should_panic(expected = "A: 4 elements")]
+fn overflowing_sizes_are_refused() {
+    let exec = Exec::detect(1).unwrap();
+    let huge = usize::MAX / 2 + 1;
+    gemm(&exec, Layout::NN, 3, 1, 1, &[0.0; 4], huge, &[0.0; 4], 1, &mut [0.0; 4], 1, false);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

@@ -256,3 +256,23 @@ fn elementary_functions_over_slices() {
         });
     }
 }
+
+#[test]
+#[should_panic(expected = "overflow")]
+fn overflowing_attention_sizes_are_refused() {
+    let huge = usize::MAX / 2 + 1;
+    let shape = AttentionShape { batch: huge, seq: 2, heads: 1, kv_heads: 1, head_dim: 1 };
+    ops::attention_forward(&Exec::detect(1).unwrap(), shape, &[], &[], &[], &mut [], &mut []);
+}
+
+#[test]
+#[should_panic(expected = "a target is outside the vocabulary of 4")]
+fn a_target_outside_the_vocabulary_is_refused() {
+    ops::cross_entropy_losses(&reference(), &[0.0; 8], &[0, 4], &mut [0.0; 2]);
+}
+
+#[test]
+#[should_panic(expected = "a token id is outside the vocabulary of 3")]
+fn a_token_outside_the_vocabulary_is_refused() {
+    ops::embedding_forward(&reference(), &[3], &[0.0; 6], &mut [0.0; 2]);
+}
