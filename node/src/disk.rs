@@ -72,6 +72,8 @@ pub struct Found {
     pub head: Option<(Signed<Record>, Ledger, Base)>,
     /// The newest claim.
     pub claim: Option<Signed<Claim>>,
+    /// A round for which a claim was signed that cannot be read any more: nothing else may be claimed in it.
+    pub unreadable_claim: Option<u64>,
     /// What was there and is of no use, for people.
     pub damaged: Vec<String>,
 }
@@ -283,14 +285,19 @@ impl Disk {
         if let Some(bytes) = files::read_bounded(&path, max)? {
             match self.head_of(manifest, &bytes) {
                 Ok(head) => found.head = Some(head),
-                Err(reason) => found.damaged.push(format!("the saved checkpoint cannot be used ({reason})")),
+                Err(reason) => {
+                    found.damaged.push(format!("the saved checkpoint cannot be used ({reason}); it is fetched again"));
+                }
             }
         }
         if let Some(round) = self.claim_rounds()?.last() {
             let bytes = files::read_bounded(&self.claim_path(*round), (limits::STATEMENT_MAX + ENVELOPE) as u64)?;
             match Signed::<Claim>::from_bytes(&bytes.unwrap_or_default()) {
                 Ok(claim) => found.claim = Some(claim),
-                Err(error) => found.damaged.push(format!("the saved claim of round {round} cannot be used ({error})")),
+                Err(error) => {
+                    found.unreadable_claim = Some(*round);
+                    found.damaged.push(format!("the saved claim of round {round} cannot be read ({error})"));
+                }
             }
         }
         Ok(found)

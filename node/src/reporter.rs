@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// At most one `inner_step` event in this time, and one status file.
 const THROTTLE: Duration = Duration::from_millis(900);
 
+/// At most one `inner_step` line of text in this time, where there is no progress bar.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
@@ -39,6 +42,7 @@ struct State {
     status: StatusFile,
     last_step: Option<Instant>,
     last_write: Option<Instant>,
+    last_line: Option<Instant>,
     first_inner_step_s: Option<f64>,
 }
 
@@ -52,7 +56,7 @@ impl Reporter {
             bar
         });
         let status = StatusFile::default();
-        let state = State { status, last_step: None, last_write: None, first_inner_step_s: None };
+        let state = State { status, last_step: None, last_write: None, last_line: None, first_inner_step_s: None };
         Reporter { start, show, bar, status_path, state: Mutex::new(state) }
     }
 
@@ -73,7 +77,14 @@ impl Reporter {
         }
         match self.show {
             Show::Json => print_json(event, elapsed_s),
-            Show::Text => self.print_text(event, elapsed_s, is_step),
+            Show::Text
+                if is_step && self.bar.is_none() && state.last_line.is_some_and(|l| l.elapsed() < LINE_EVERY) => {}
+            Show::Text => {
+                if is_step {
+                    state.last_line = Some(Instant::now());
+                }
+                self.print_text(event, elapsed_s, is_step);
+            }
             Show::Nothing => {}
         }
         if !is_step || state.last_write.is_none_or(|last| last.elapsed() >= THROTTLE) {

@@ -128,6 +128,8 @@ pub enum Job {
     Contribute {
         /// What to do.
         order: WorkOrder,
+        /// The first so many inner steps of it.
+        steps: u32,
         /// Batches, in order; closed early when no more will come.
         units: mpsc::Receiver<Vec<u32>>,
         /// How to end it.
@@ -189,8 +191,8 @@ impl Worker {
                 Job::Adopt { round, model, outer } => {
                     Outcome::Advanced { round, result: self.adopt(round, &model, &outer) }
                 }
-                Job::Contribute { order, units, control } => {
-                    Outcome::Worked { round: order.round, result: self.contribute(&order, units, &control) }
+                Job::Contribute { order, steps, units, control } => {
+                    Outcome::Worked { round: order.round, result: self.contribute(&order, steps, units, &control) }
                 }
             };
             if outcomes.send(outcome).is_err() {
@@ -243,6 +245,7 @@ impl Worker {
     fn contribute(
         &self,
         order: &WorkOrder,
+        steps: u32,
         mut units: mpsc::Receiver<Vec<u32>>,
         control: &WorkControl,
     ) -> Result<Option<WorkDone>, WorkerError> {
@@ -255,7 +258,7 @@ impl Worker {
             member: self.member,
             base,
             base_tokens_total: order.base_tokens_total,
-            steps: order.assignment.steps(),
+            steps,
             micro_batch: self.micro_batch,
         };
         let next = std::cell::RefCell::new(None);

@@ -82,7 +82,7 @@ impl Bench {
         let spans = vec![Span { start: 5, len: steps }];
         let assignment = Assignment { run: RUN, round, member: self.member, spans };
         let order = WorkOrder { round, assignment, base: NO_CLAIMS, base_tokens_total: 0, deadline_ms: FAR_MS };
-        self.jobs.send(Job::Contribute { order, units, control: Arc::new(control) }).unwrap();
+        self.jobs.send(Job::Contribute { order, steps: steps as u32, units, control: Arc::new(control) }).unwrap();
         match self.outcomes.blocking_recv().unwrap() {
             Outcome::Worked { round: done, result } if done == round => result.unwrap(),
             other => panic!("{other:?}"),

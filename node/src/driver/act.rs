@@ -164,11 +164,20 @@ impl Driver {
     }
 
     fn work(&mut self, order: WorkOrder) -> Result<(), JoinError> {
+        let mut steps = order.assignment.steps();
+        if let Some(bound) = self.bound.as_ref().filter(|bound| bound.round == order.round) {
+            let Some(claim) = &bound.claim else {
+                self.warn(format!("round {}: sat out, since something was claimed and cannot be read", order.round));
+                self.nothing_done(order.round);
+                return Ok(());
+            };
+            steps = steps.min(claim.steps);
+        }
         let control = Arc::new(WorkControl::new(self.start, order.deadline_ms));
         let remaining_s = order.deadline_ms.saturating_sub(self.now_ms()) as f64 / 1000.0;
-        let (round, steps) = (order.round, order.assignment.steps());
+        let round = order.round;
         self.report(Event::RoundStarted { round, steps, remaining_s });
-        self.working = Some(Working { round, control, feeder: None, order: Some(order) });
+        self.working = Some(Working { round, steps, control, feeder: None, order: Some(order) });
         self.begin_work()
     }
 
@@ -184,8 +193,8 @@ impl Driver {
             let _ = reports.send(Report::FeedEnded { round, result });
         });
         working.feeder = Some(feeder);
-        let control = working.control.clone();
-        self.job(Job::Contribute { order, units, control })
+        let (steps, control) = (working.steps, working.control.clone());
+        self.job(Job::Contribute { order, steps, units, control })
     }
 
     fn stop_work(&mut self, round: u64, claim: bool) {

@@ -8,7 +8,7 @@ use essaim_protocol::encoding;
 use essaim_protocol::ids::Hash;
 use essaim_protocol::limits;
 use essaim_protocol::messages::{Refused, Reply, Request};
-use essaim_protocol::round::AdvanceFailure;
+use essaim_protocol::round::{AdvanceFailure, WorkDone};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -139,6 +139,10 @@ impl Driver {
             Outcome::Worked { round, result } => {
                 self.working.take_if(|working| working.round == round);
                 match result {
+                    Ok(Some(done)) if !self.may_claim(&done) => {
+                        self.warn(format!("round {round}: what was claimed before could not be made again; sat out"));
+                        self.nothing_done(round);
+                    }
                     Ok(Some(done)) => {
                         if let Err(error) = self.machine.handle_work_done(self.now_ms(), done) {
                             self.warn(error.to_string());
@@ -153,6 +157,12 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Whether claiming this makes no second, different claim for its round.
+    fn may_claim(&self, done: &WorkDone) -> bool {
+        let bound = self.bound.as_ref().filter(|bound| bound.round == done.round);
+        bound.is_none_or(|bound| bound.claim.as_ref().is_some_and(|claim| claim.update == done.update))
     }
 
     fn on_advanced(&mut self, round: u64, result: Result<(Hash, Hash), crate::worker::WorkerError>) {

@@ -28,7 +28,7 @@ use essaim_protocol::ids::Hash;
 use essaim_protocol::manifest::Manifest;
 use essaim_protocol::messages::{Reply, Request};
 use essaim_protocol::round::{MemberMachine, MemberPhase, WorkOrder};
-use essaim_protocol::statements::Contribution;
+use essaim_protocol::statements::{Claim, Contribution};
 use fetch::Fetcher;
 use peers::Asker;
 use std::ops::ControlFlow;
@@ -76,10 +76,19 @@ struct Advance {
 /// Work on a round.
 struct Working {
     round: u64,
+    /// Inner steps to do.
+    steps: u32,
     control: Arc<WorkControl>,
     feeder: Option<JoinHandle<()>>,
     /// What to do, as long as it has not begun: it waits for the dataset manifest.
     order: Option<WorkOrder>,
+}
+
+/// A claim that was signed and whose update is not here any more. Another claim for its round would be misconduct.
+struct Bound {
+    round: u64,
+    /// The claim; none if it cannot be read.
+    claim: Option<Claim>,
 }
 
 /// How the daemon ended.
@@ -118,6 +127,7 @@ struct Driver {
     data: Option<Arc<Data>>,
     working: Option<Working>,
     advance: Option<Advance>,
+    bound: Option<Bound>,
     /// Why the next checkpoint is downloaded.
     catch_up_reason: Option<String>,
     /// Hashes of the checkpoint and outer state that others may have from here.

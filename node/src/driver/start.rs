@@ -3,7 +3,7 @@
 use super::act::{blocking, claimed};
 use super::fetch::Fetcher;
 use super::peers::{Asker, LinkPeers, LinkPeersError};
-use super::{Driver, End, NO_ANSWER, UNREACHABLE_AFTER, UNREACHABLE_EVERY};
+use super::{Bound, Driver, End, NO_ANSWER, UNREACHABLE_AFTER, UNREACHABLE_EVERY};
 use crate::config::Config;
 use crate::disk::{Disk, DiskError, Found};
 use crate::events::{Event, bytes_text};
@@ -167,12 +167,12 @@ pub async fn join(
         }
     }
     let value = Arc::new(manifest.value.clone());
-    let found = {
+    let Start { found, bound } = {
         let (disk, value, store) = (disk.clone(), value.clone(), store.clone());
         blocking(move || find(&disk, &value, &store)).await??
     };
     for problem in &found.damaged {
-        reporter.report(&Event::Warning { message: format!("{problem}; it is fetched again") });
+        reporter.report(&Event::Warning { message: problem.clone() });
     }
     let (head, base) = match found.head {
         Some((record, ledger, base)) => (Some((record.clone(), ledger)), Some((record.value.round, base))),
@@ -224,6 +224,7 @@ pub async fn join(
         working: None,
         advance: None,
         catch_up_reason: None,
+        bound,
         served: None,
         told_joined: false,
         last_answer: Instant::now(),
@@ -267,19 +268,35 @@ fn check_manifest(manifest: &Signed<Manifest>, config: &Config, reporter: &Repor
     Ok(micro_batch)
 }
 
+/// What a start finds on disk.
+struct Start {
+    found: Found,
+    /// A claim of the round that may still be open, whose update is lost. There must be no second, different claim for that
+    /// round, so the same update is made again, or none.
+    bound: Option<Bound>,
+}
+
 /// What is on disk and of use. A claim is only if its update is there too.
-fn find(disk: &Disk, manifest: &Manifest, store: &BlobStore) -> Result<Found, JoinError> {
+fn find(disk: &Disk, manifest: &Manifest, store: &BlobStore) -> Result<Start, JoinError> {
     let mut found = disk.find(manifest)?;
     if let Some((record, ..)) = &found.head {
         disk.settle(record.value.round)?;
     }
-    if let Some(claim) = &found.claim
-        && let Err(error) = store.verify(&claim.value.update)
-    {
-        found.damaged.push(format!("the update of the saved claim is lost ({error})"));
-        found.claim = None;
+    let mut bound = found.unreadable_claim.map(|round| Bound { round, claim: None });
+    let past = |round: u64| found.head.as_ref().is_some_and(|(record, ..)| round <= record.value.round);
+    match found.claim.take() {
+        Some(claim) if past(claim.value.round) => {}
+        Some(claim) => match store.verify(&claim.value.update) {
+            Ok(()) => found.claim = Some(claim),
+            Err(_) => {
+                let round = claim.value.round;
+                found.damaged.push(format!("the update claimed for round {round} is lost; it is made again"));
+                bound = Some(Bound { round, claim: Some(claim.value) });
+            }
+        },
+        None => {}
     }
-    Ok(found)
+    Ok(Start { found, bound })
 }
 
 /// Getting the manifest.
