@@ -1,7 +1,7 @@
 //! Ten seeds of the simulation. A thousand: `cargo run --release -p essaim-tests --bin simulate -- --seeds 1000`.
 #![allow(clippy::unwrap_used)]
 
-use essaim_tests::sim::{self, Plan};
+use essaim_tests::sim::{self, Plan, Sabotage};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,4 +46,34 @@ fn one_seed_is_one_run() {
     let runs: Vec<_> = (0..2).map(|_| sim::play(Plan::small(5)).0.summary()).collect();
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], sim::play(Plan::small(6)).0.summary());
+}
+
+/// A fault that is built in is found, by the checker that watches for it.
+#[test]
+fn built_in_faults_are_found() {
+    let faults: [(Sabotage, &[&str]); 7] = [
+        (Sabotage::ForgetsLists, &["one of each: two ", "receipts: "]),
+        (Sabotage::ForgetsClaims, &["receipts: "]),
+        (Sabotage::ReceiptsFirst, &["receipts: "]),
+        (Sabotage::ForgetfulMembers, &["one of each: two claims"]),
+        (Sabotage::ServesEarly, &["served after the list: "]),
+        (Sabotage::WrongArithmetic, &["agreement: "]),
+        (Sabotage::Silence, &["progress: "]),
+    ];
+    for (sabotage, found_by) in faults {
+        let plan = |seed| Plan {
+            members: 20,
+            coordinator_crash_every_ms: 60_000,
+            member_crash_every_ms: 60_000,
+            byzantine_permille: 0,
+            share_permille: 0,
+            sabotage: Some(sabotage),
+            ..Plan::small(seed)
+        };
+        let found = failures(0..6, plan);
+        let by_whom = |why: &String| found_by.iter().any(|by| why.contains(by));
+        assert!(found.iter().any(by_whom), "{sabotage:?}: {found:?}");
+        let honest = failures(0..6, |seed| Plan { sabotage: None, ..plan(seed) });
+        assert!(!honest.iter().any(by_whom), "{sabotage:?} is found where there is none: {honest:?}");
+    }
 }

@@ -165,11 +165,19 @@ impl World {
     }
 
     /// Does what the machine asks for, then sends the replies; either may end in a crash.
-    fn drive_coordinator(&mut self, replies: Vec<(usize, Arc<Request>, Reply)>) {
+    fn drive_coordinator(&mut self, mut replies: Vec<(usize, Arc<Request>, Reply)>) {
+        if self.plan.sabotage == Some(Sabotage::ReceiptsFirst) {
+            self.coordinator_send(&mut replies);
+        }
         loop {
             let Some(machine) = &mut self.coordinator.machine else { return };
             let Some(action) = machine.poll_action() else { break };
             let danger = match &action {
+                CoordinatorAction::Persist(Stored::Claim { .. })
+                    if self.plan.sabotage == Some(Sabotage::ReceiptsFirst) =>
+                {
+                    20
+                }
                 CoordinatorAction::Persist(Stored::Claim { .. }) | CoordinatorAction::Fetch { .. } => 3_000,
                 _ => 60,
             };
@@ -180,19 +188,23 @@ impl World {
             }
             self.coordinator_action(action);
         }
-        self.coordinator_send(replies);
-        let timeout_ms Reply::Receipt(receipt) = &reply {
-                let receipt = Signed::from_bytes(receipt).expect("the machine's receipt");
-                self.see(Observation::Receipted { receipt });
-            }
-            self.send(Event::Reply { to, request, reply });
-        }
+        self.coordinator_send(&mut replies);
         let timeout_ms = self.coordinator.machine.as_ref().and_then(CoordinatorMachine::next_timeout);
         if let Some(at_ms) = timeout_ms
             && self.coordinator.timer_ms.is_none_or(|set_ms| set_ms > at_ms)
         {
             self.coordinator.timer_ms = Some(at_ms);
             self.queue.push_at(at_ms, Event::CoordinatorTimer);
+        }
+    }
+
+    fn coordinator_send(&mut self, replies: &mut Vec<(usize, Arc<Request>, Reply)>) {
+        for (to, request, reply) in replies.drain(..) {
+            if let Reply::Receipt(receipt) = &reply {
+                let receipt = Signed::from_bytes(receipt).expect("the machine's receipt");
+                self.see(Observation::Receipted { receipt });
+            }
+            self.send(Event::Reply { to, request, reply });
         }
     }
 

@@ -1,5 +1,6 @@
 //! A member's driver in the simulation.
 
+use super::Sabotage;
 use super::arithmetic;
 use super::byzantine::{self, Vice};
 use super::checkers::Observation;
@@ -77,7 +78,8 @@ impl World {
             let record = Signed::<Record>::from_bytes(record).expect("a stored record");
             (record, Ledger::from_bytes(ledger).expect("a stored ledger"))
         });
-        let claim = node.claim.clone().filter(|claim| node.updates.contains(&claim.value.update));
+        let forgets = self.plan.sabotage == Some(Sabotage::ForgetfulMembers);
+        let claim = node.claim.clone().filter(|claim| node.updates.contains(&claim.value.update) && !forgets);
         let machine = MemberMachine::new(config, MemberRestored { head, claim }, now_ms);
         node.machine = Some(machine.expect("a machine from what was stored"));
         node.life += 1;
@@ -130,7 +132,8 @@ impl World {
     pub(super) fn node_asked(&mut self, round: u64, index: usize, update: Hash) {
         let node = &self.nodes[index];
         let Some(machine) = &node.machine else { return };
-        let may = machine.chain().open_round() > round || node.serves == Some(round);
+        let early = self.plan.sabotage == Some(Sabotage::ServesEarly);
+        let may = machine.chain().open_round() > round || node.serves == Some(round) || early;
         let outcome = match node.vice {
             Some(Vice::Withhold) => return,
             Some(Vice::Malformed) => UpdateOutcome::Malformed,
@@ -169,7 +172,10 @@ impl World {
             machine.handle_advance_failed(now_ms, round, AdvanceFailure::Unavailable);
             return;
         }
-        let result = arithmetic::outer_step(base, round, contributions);
+        let mut result = arithmetic::outer_step(base, round, contributions);
+        if self.plan.sabotage == Some(Sabotage::WrongArithmetic) && index == 0 && round > 2 {
+            result.checkpoint.0[0] ^= 1;
+        }
         node.results.insert(round, result.clone());
         machine.handle_checkpoint(now_ms, round, result.checkpoint, result.outer_state);
     }
@@ -247,7 +253,11 @@ impl World {
         match action {
             MemberAction::Send(request) => {
                 if let (Request::Claim(bytes), true) = (&request, honest) {
-                    let claim = Signed::from_bytes(bytes).expect("the machine's claim");
+                    let claim: Signed<Claim> = Signed::from_bytes(bytes).expect("the machine's claim");
+                    if self.plan.sabotage == Some(Sabotage::ServesEarly) {
+                        let (round, update) = (claim.value.round, claim.value.update);
+                        self.send(Event::FetchAsk { round, node: index, update });
+                    }
                     self.see(Observation::Claimed { claim });
                 }
                 self.send(Event::Request { from: index, request: Arc::new(request) });

@@ -8,7 +8,7 @@ use super::link::Link;
 use super::node::Node;
 use super::queue::Queue;
 use super::rng::Rng;
-use super::{Plan, Summary};
+use super::{Plan, Sabotage, Summary};
 use essaim_protocol::hash_chain::HashChain;
 use essaim_protocol::ids::{Hash, MemberId};
 use essaim_protocol::manifest::{
@@ -161,6 +161,7 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Request { .. } if self.plan.sabotage == Some(Sabotage::Silence) => {}
             Event::Request { from, request } => self.coordinator_request(from, &request),
             Event::Reply { to, request, reply } => self.node_reply(to, &request, reply),
             Event::Head { to, head } => self.node_head(to, &head),
