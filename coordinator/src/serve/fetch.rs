@@ -67,6 +67,12 @@ impl Fetches {
     }
 }
 
+impl Drop for Fetches {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// Tries until the update is here. False when it never will be.
 async fn fetch(network: &Network, what: Fetched, len_bytes: u64) -> bool {
     let Some(peer) = peer_id_of(&what.member) else { return false };
