@@ -16,7 +16,7 @@ use essaim_protocol::layout::MODEL_FILE;
 use essaim_protocol::ledger::Ledger;
 use essaim_protocol::limits;
 use essaim_protocol::manifest::Manifest;
-use essaim_protocol::signing::Signed;
+use essaim_protocol::signing::{Signed, StatementError};
 use essaim_protocol::statements::{Claim, Record};
 use essaim_train::checkpoint::{self, CheckpointError};
 use essaim_train::round::Base;
@@ -233,6 +233,16 @@ impl Disk {
         Ok(rounds)
     }
 
+    /// The claim of the newest round that has one.
+    ///
+    /// # Errors
+    /// [`DiskError::File`].
+    pub fn newest_claim(&self) -> Result<Option<(u64, Result<Signed<Claim>, StatementError>)>, DiskError> {
+        let Some(round) = self.claim_rounds()?.last().copied() else { return Ok(None) };
+        let bytes = files::read_bounded(&self.claim_path(round), (limits::STATEMENT_MAX + ENVELOPE) as u64)?;
+        Ok(Some((round, Signed::<Claim>::from_bytes(&bytes.unwrap_or_default()))))
+    }
+
     /// Notes that `updates` of `round` are about to be kept.
     ///
     /// # Errors
@@ -290,15 +300,13 @@ impl Disk {
                 }
             }
         }
-        if let Some(round) = self.claim_rounds()?.last() {
-            let bytes = files::read_bounded(&self.claim_path(*round), (limits::STATEMENT_MAX + ENVELOPE) as u64)?;
-            match Signed::<Claim>::from_bytes(&bytes.unwrap_or_default()) {
-                Ok(claim) => found.claim = Some(claim),
-                Err(error) => {
-                    found.unreadable_claim = Some(*round);
-                    found.damaged.push(format!("the saved claim of round {round} cannot be read ({error})"));
-                }
+        match self.newest_claim()? {
+            Some((_, Ok(claim))) => found.claim = Some(claim),
+            Some((round, Err(error))) => {
+                found.unreadable_claim = Some(round);
+                found.damaged.push(format!("the saved claim of round {round} cannot be read ({error})"));
             }
+            None => {}
         }
         Ok(found)
     }

@@ -74,7 +74,7 @@ impl Driver {
         let (checkpoint, outer_state, tokenizer) =
             (parsed.checkpoint, parsed.outer_state, self.machine.chain().manifest().tokenizer);
         let first_kept = round.saturating_add(1).saturating_sub(self.options.config.keep_rounds);
-        let old = self.served.replace([checkpoint, outer_state]);
+        let old = self.state.served.replace([checkpoint, outer_state]);
         blocking(move || -> Result<(), JoinError> {
             for hash in old.into_iter().flatten().filter(|hash| *hash != checkpoint && *hash != outer_state) {
                 store.remove(&hash)?;
@@ -99,12 +99,12 @@ impl Driver {
     }
 
     fn tell_adopted(&mut self, record: &Record) {
-        let Some(advance) = self.advance.take().filter(|advance| advance.round == record.round) else { return };
+        let Some(advance) = self.state.advance.take().filter(|advance| advance.round == record.round) else { return };
         let checkpoint = record.checkpoint.to_string();
         let me = self.machine.member();
         let event = match advance.ledger {
             Some(_) => {
-                let reason = self.catch_up_reason.take().unwrap_or_default();
+                let reason = self.state.catch_up_reason.take().unwrap_or_default();
                 Event::CaughtUp { round: record.round, checkpoint, reason }
             }
             None => Event::Applied {
@@ -128,7 +128,7 @@ impl Driver {
     ) -> Result<(), JoinError> {
         let advance = Advance { round, started: Instant::now(), contributions, expected, ledger: None };
         let contributions = advance.contributions.clone();
-        self.advance = Some(advance);
+        self.state.advance = Some(advance);
         if contributions.is_empty() {
             return self.job(Job::Apply { round, contributions });
         }
@@ -147,9 +147,9 @@ impl Driver {
     fn catch_up(&mut self, round: u64, wanted: catch_up::Wanted) {
         let expected = (wanted.checkpoint, wanted.outer_state);
         let late = if self.machine.chain().round().is_none() { "this member comes late" } else { "too far behind" };
-        self.catch_up_reason.get_or_insert_with(|| late.to_owned());
+        self.state.catch_up_reason.get_or_insert_with(|| late.to_owned());
         let started = Instant::now();
-        self.advance = Some(Advance { round, started, contributions: Vec::new(), expected, ledger: None });
+        self.state.advance = Some(Advance { round, started, contributions: Vec::new(), expected, ledger: None });
         let (fetcher, reports) = (self.fetcher.clone(), self.reports.clone());
         let manifest = self.manifest.clone();
         tokio::spawn(async move {
@@ -165,7 +165,7 @@ impl Driver {
 
     fn work(&mut self, order: WorkOrder) -> Result<(), JoinError> {
         let mut steps = order.assignment.steps();
-        if let Some(bound) = self.bound.as_ref().filter(|bound| bound.round == order.round) {
+        if let Some(bound) = self.state.bound.as_ref().filter(|bound| bound.round == order.round) {
             let Some(claim) = &bound.claim else {
                 self.warn(format!("round {}: sat out, since something was claimed and cannot be read", order.round));
                 self.nothing_done(order.round);
@@ -177,13 +177,13 @@ impl Driver {
         let remaining_s = order.deadline_ms.saturating_sub(self.now_ms()) as f64 / 1000.0;
         let round = order.round;
         self.report(Event::RoundStarted { round, steps, remaining_s });
-        self.working = Some(Working { round, steps, control, feeder: None, order: Some(order) });
+        self.state.working = Some(Working { round, steps, control, feeder: None, order: Some(order) });
         self.begin_work()
     }
 
     /// Begins the work that was ordered, if its data is known.
     pub(super) fn begin_work(&mut self) -> Result<(), JoinError> {
-        let (Some(data), Some(working)) = (self.data.clone(), &mut self.working) else { return Ok(()) };
+        let (Some(data), Some(working)) = (self.state.data.clone(), &mut self.state.working) else { return Ok(()) };
         let Some(order) = working.order.take() else { return Ok(()) };
         let (batches, units) = mpsc::channel(BATCHES_AHEAD);
         let (assignment, fetcher, reports) = (order.assignment.clone(), self.fetcher.clone(), self.reports.clone());
@@ -198,7 +198,7 @@ impl Driver {
     }
 
     fn stop_work(&mut self, round: u64, claim: bool) {
-        let Some(working) = self.working.take().filter(|working| working.round == round) else { return };
+        let Some(working) = self.state.working.take().filter(|working| working.round == round) else { return };
         working.control.stop(claim);
         if let Some(feeder) = &working.feeder {
             feeder.abort();
@@ -221,11 +221,11 @@ impl Driver {
     fn tell(&mut self, event: MemberEvent) -> Result<(), JoinError> {
         match event {
             MemberEvent::Admitted { round } => {
-                self.told_joined = false;
+                self.state.told_joined = false;
                 self.report(Event::Admitted { round });
             }
             MemberEvent::Dropped { round } => {
-                self.told_joined = false;
+                self.state.told_joined = false;
                 self.warn(format!(
                     "round {round}: no longer a member, after too many rounds without work; joining again"
                 ));
@@ -268,10 +268,10 @@ impl Driver {
 
     /// Tells the machine that a checkpoint could not be had.
     pub(super) fn advance_failed(&mut self, round: u64, failure: AdvanceFailure, why: String) {
-        self.advance = None;
+        self.state.advance = None;
         if failure == AdvanceFailure::Unavailable {
             self.warn(format!("round {round}: {why}; downloading the checkpoint instead"));
-            self.catch_up_reason = Some(why);
+            self.state.catch_up_reason = Some(why);
         }
         self.machine.handle_advance_failed(self.now_ms(), round, failure);
     }

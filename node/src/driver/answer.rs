@@ -55,7 +55,7 @@ impl Driver {
             Report::Updates { round, result } => self.on_updates(round, result)?,
             Report::Downloaded { round, result } => match result {
                 Ok(downloaded) => {
-                    if let Some(advance) = self.advance.as_mut().filter(|advance| advance.round == round) {
+                    if let Some(advance) = self.state.advance.as_mut().filter(|advance| advance.round == round) {
                         advance.ledger = Some(downloaded.ledger);
                         let (model, outer) = (downloaded.model, downloaded.outer);
                         self.job(Job::Adopt { round, model, outer })?;
@@ -68,7 +68,7 @@ impl Driver {
             }
             Report::FeedEnded { result: Ok(()), .. } => {}
             Report::Data(Ok(data)) => {
-                self.data = Some(data);
+                self.state.data = Some(data);
                 self.begin_work()?;
             }
             Report::Data(Err(error)) => self.on_no_data(error)?,
@@ -80,25 +80,25 @@ impl Driver {
     fn on_answer(&mut self, request: &Request, reply: Result<Reply, String>) {
         match reply {
             Ok(reply) => {
-                if self.told_unreachable.take().is_some() {
-                    self.report(Event::Reached { after_s: self.last_answer.elapsed().as_secs_f64() });
+                if self.state.told_unreachable.take().is_some() {
+                    self.report(Event::Reached { after_s: self.state.last_answer.elapsed().as_secs_f64() });
                 }
-                self.last_answer = Instant::now();
-                NO_ANSWER.clone_into(&mut self.last_problem);
-                if reply == Reply::Joined && !std::mem::replace(&mut self.told_joined, true) {
+                self.state.last_answer = Instant::now();
+                NO_ANSWER.clone_into(&mut self.state.last_problem);
+                if reply == Reply::Joined && !std::mem::replace(&mut self.state.told_joined, true) {
                     self.report(Event::Joined { after_round: self.machine.chain().round() });
                 }
                 self.machine.handle_reply(self.now_ms(), request, reply);
             }
             Err(problem) => {
-                self.last_problem = problem;
+                self.state.last_problem = problem;
                 self.machine.handle_request_error(self.now_ms(), request);
             }
         }
     }
 
     fn on_updates(&mut self, round: u64, result: Result<(), String>) -> Result<(), JoinError> {
-        let Some(advance) = self.advance.as_mut().filter(|advance| advance.round == round) else { return Ok(()) };
+        let Some(advance) = self.state.advance.as_mut().filter(|advance| advance.round == round) else { return Ok(()) };
         match result {
             Ok(()) => {
                 let contributions = std::mem::take(&mut advance.contributions);
@@ -137,7 +137,7 @@ impl Driver {
         match outcome {
             Outcome::Advanced { round, result } => self.on_advanced(round, result),
             Outcome::Worked { round, result } => {
-                self.working.take_if(|working| working.round == round);
+                self.state.working.take_if(|working| working.round == round);
                 match result {
                     Ok(Some(done)) if !self.may_claim(&done) => {
                         self.warn(format!("round {round}: what was claimed before could not be made again; sat out"));
@@ -161,12 +161,12 @@ impl Driver {
 
     /// Whether claiming this makes no second, different claim for its round.
     fn may_claim(&self, done: &WorkDone) -> bool {
-        let bound = self.bound.as_ref().filter(|bound| bound.round == done.round);
+        let bound = self.state.bound.as_ref().filter(|bound| bound.round == done.round);
         bound.is_none_or(|bound| bound.claim.as_ref().is_some_and(|claim| claim.update == done.update))
     }
 
     fn on_advanced(&mut self, round: u64, result: Result<(Hash, Hash), crate::worker::WorkerError>) {
-        let Some(advance) = self.advance.as_ref().filter(|advance| advance.round == round) else { return };
+        let Some(advance) = self.state.advance.as_ref().filter(|advance| advance.round == round) else { return };
         let now_ms = self.now_ms();
         match result {
             Ok(made) => match advance.ledger.clone() {

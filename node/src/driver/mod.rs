@@ -8,13 +8,16 @@ mod act;
 mod answer;
 mod catch_up;
 mod data;
+mod error;
 mod evidence;
 mod fetch;
+mod manifest;
 mod peers;
 mod start;
 
+pub use error::{JoinError, JoinOptions};
 pub use peers::LinkPeersError;
-pub use start::{JoinError, JoinOptions, join};
+pub use start::join;
 
 use crate::disk::Disk;
 use crate::events::Event;
@@ -124,6 +127,11 @@ struct Driver {
     start: Instant,
     jobs: std::sync::mpsc::Sender<Job>,
     reports: mpsc::UnboundedSender<Report>,
+    state: DriverState,
+}
+
+/// What changes as it runs.
+struct DriverState {
     data: Option<Arc<Data>>,
     working: Option<Working>,
     advance: Option<Advance>,
@@ -137,6 +145,24 @@ struct Driver {
     last_problem: String,
     told_unreachable: Option<Instant>,
     end: Option<End>,
+}
+
+impl DriverState {
+    fn new() -> DriverState {
+        DriverState {
+            data: None,
+            working: None,
+            advance: None,
+            bound: None,
+            catch_up_reason: None,
+            served: None,
+            told_joined: false,
+            last_answer: Instant::now(),
+            last_problem: NO_ANSWER.to_owned(),
+            told_unreachable: None,
+            end: None,
+        }
+    }
 }
 
 impl Driver {
@@ -164,10 +190,10 @@ impl Driver {
         loop {
             while let Some(action) = self.machine.poll_action() {
                 if let ControlFlow::Break(end) = self.act(action).await? {
-                    self.end = Some(end);
+                    self.state.end = Some(end);
                 }
             }
-            if let Some(end) = self.end.take() {
+            if let Some(end) = self.state.end.take() {
                 return Ok(end);
             }
             self.move_deadline();
@@ -195,24 +221,24 @@ impl Driver {
 
     /// The machine learns of the round's end as it polls; the worker plans with it.
     fn move_deadline(&self) {
-        if let (Some(working), Some(deadline_ms)) = (&self.working, self.machine.view().deadline_ms) {
+        if let (Some(working), Some(deadline_ms)) = (&self.state.working, self.machine.view().deadline_ms) {
             working.control.set_deadline(deadline_ms);
         }
     }
 
     fn on_tick(&mut self) {
         self.reporter.set_peers(self.network.connected_peers().len());
-        let silent = self.last_answer.elapsed();
+        let silent = self.state.last_answer.elapsed();
         if self.machine.view().phase == MemberPhase::Finished {
             return;
         }
-        let due = self.told_unreachable.is_none_or(|told| told.elapsed() >= UNREACHABLE_EVERY);
+        let due = self.state.told_unreachable.is_none_or(|told| told.elapsed() >= UNREACHABLE_EVERY);
         if silent >= UNREACHABLE_AFTER && due {
-            self.told_unreachable = Some(Instant::now());
-            self.report(Event::Unreachable { tried_s: silent.as_secs_f64(), reason: self.last_problem.clone() });
+            self.state.told_unreachable = Some(Instant::now());
+            self.report(Event::Unreachable { tried_s: silent.as_secs_f64(), reason: self.state.last_problem.clone() });
         }
         if self.options.give_up_after.is_some_and(|limit| silent >= limit) {
-            self.end = Some(End::GaveUp { reason: self.last_problem.clone() });
+            self.state.end = Some(End::GaveUp { reason: self.state.last_problem.clone() });
         }
     }
 }
