@@ -95,7 +95,7 @@ proptest! {
         let mut taken = BTreeSet::new();
         for (assignment, steps) in assignments.iter().zip(steps) {
             prop_assert_eq!(assignment.steps(), steps);
-            prop_assert!(steps >= 1 && steps <= 20);
+            prop_assert!((1..=20).contains(&steps));
             for (index, position) in assignment.positions().enumerate() {
                 prop_assert_eq!(assignment.position_of(index as u32), Some(position));
                 prop_assert!(taken.insert(position), "position {} twice", position);
@@ -222,15 +222,15 @@ fn contributions_that_contradict_the_ledger_are_refused() {
         apply(&|record| record.run = RunId([2; 32])),
     ];
     for (index, refused) in refused.iter().enumerate() {
-        let expected = match (index, refused) {
+        let expected = matches!(
+            (index, refused),
             (0 | 1, Err(LedgerError::Steps { .. }))
-            | (2 | 3, Err(LedgerError::NotAssigned { .. }))
-            | (4 | 5, Err(LedgerError::AdmittedTwice { .. }))
-            | (6, Err(LedgerError::Members { got: 19, max: 8 }))
-            | (7, Err(LedgerError::Round { .. }))
-            | (8, Err(LedgerError::Run { .. })) => true,
-            _ => false,
-        };
+                | (2 | 3, Err(LedgerError::NotAssigned { .. }))
+                | (4 | 5, Err(LedgerError::AdmittedTwice { .. }))
+                | (6, Err(LedgerError::Members { got: 19, max: 8 }))
+                | (7, Err(LedgerError::Round { .. }))
+                | (8, Err(LedgerError::Run { .. }))
+        );
         assert!(expected, "{index}: {refused:?}");
     }
     assert_eq!(of_member(&assignments, &member(9)), None);

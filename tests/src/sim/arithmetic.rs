@@ -66,10 +66,10 @@ impl SignatureCheck for Remembered {
         hasher.update(&signature.s);
         hasher.update(payload);
         let key = *hasher.finalize().as_bytes();
-        let known = self.verdicts.lock().unwrap().get(&key).copied();
+        let known = self.verdicts.lock().expect("no panic holds the lock").get(&key).copied();
         known.unwrap_or_else(|| {
             let verdict = Strict.check(kind, payload, signature);
-            self.verdicts.lock().unwrap().insert(key, verdict);
+            self.verdicts.lock().expect("no panic holds the lock").insert(key, verdict);
             verdict
         })
     }
