@@ -56,4 +56,6 @@ pub mod round;
 pub mod signing;
 pub mod statements;
 #[cfg(test)]
+mod types_tests;
+#[cfg(test)]
 pub(crate) mod vectors;
