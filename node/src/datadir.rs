@@ -18,12 +18,16 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The version of the layout that this build reads and writes.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// The longest `run` or `lock` file read, bytes.
 const SMALL_FILE_MAX: u64 = 4096;
+
+/// How long a start waits for another process that is just ending.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -226,7 +230,14 @@ fn take_lock(root: &Path) -> Result<File, DataDirError> {
     let path = root.join("lock");
     let io = |error| FileError::of("lock", &path)(error);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-    match file.try_lock() {
+    let begun = Instant::now();
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_WAIT / 20),
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let pid = files::read_bounded(&path, SMALL_FILE_MAX)?.and_then(|bytes| String::from_utf8(bytes).ok());

@@ -65,6 +65,9 @@ fn parse_head_file(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)
 }
 
+/// The round of a claim on disk, and the claim if it can be read.
+pub type SavedClaim = (u64, Result<Signed<Claim>, StatementError>);
+
 /// What a start finds.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -237,7 +240,7 @@ impl Disk {
     ///
     /// # Errors
     /// [`DiskError::File`].
-    pub fn newest_claim(&self) -> Result<Option<(u64, Result<Signed<Claim>, StatementError>)>, DiskError> {
+    pub fn newest_claim(&self) -> Result<Option<SavedClaim>, DiskError> {
         let Some(round) = self.claim_rounds()?.last().copied() else { return Ok(None) };
         let bytes = files::read_bounded(&self.claim_path(round), (limits::STATEMENT_MAX + ENVELOPE) as u64)?;
         Ok(Some((round, Signed::<Claim>::from_bytes(&bytes.unwrap_or_default()))))
