@@ -45,9 +45,9 @@ pub enum ReadError {
         /// Which folder.
         path: PathBuf,
         /// What is there.
-        got: CheckpointHashes,
+        got: Box<CheckpointHashes>,
         /// What should be.
-        expected: CheckpointHashes,
+        expected: Box<CheckpointHashes>,
     },
 }
 
@@ -91,7 +91,7 @@ pub fn read(folder: &Path, manifest: &Manifest, expected: CheckpointHashes) -> R
     let base = Base { params, outer };
     let got = CheckpointHashes { model: base.checkpoint_hash(manifest), outer: base.outer_hash() };
     if got != expected {
-        return Err(ReadError::Hash { path: folder.to_owned(), got, expected });
+        return Err(ReadError::Hash { path: folder.to_owned(), got: Box::new(got), expected: Box::new(expected) });
     }
     Ok(base)
 }

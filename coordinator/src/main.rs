@@ -1,6 +1,6 @@
 //! `essaim-coordinator`: the operator's program.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use essaim_coordinator::{init, serve};
 use essaim_kernels::Exec;
@@ -80,7 +80,8 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("essaim-coordinator: {error:#}");
+            // Errors of this crate name their causes themselves: the chain of sources would say them twice.
+            eprintln!("essaim-coordinator: {error}");
             ExitCode::FAILURE
         }
     }
@@ -98,8 +99,9 @@ fn run(command: Command) -> Result<()> {
 }
 
 fn run_init(args: &InitArgs) -> Result<()> {
-    let exec = Exec::from_env(threads(args.threads)).context("cannot start calculating")?;
-    essaim_train::selfcheck::self_check(&exec).context("this machine does not calculate exactly")?;
+    let exec = Exec::from_env(threads(args.threads)).map_err(|error| anyhow!("cannot start calculating: {error}"))?;
+    essaim_train::selfcheck::self_check(&exec)
+        .map_err(|error| anyhow!("this machine does not calculate exactly: {error}"))?;
     let bar = progress_bar();
     let made = init::init(&args.run_toml, &args.data_dir, &exec, &mut |what, done, of| {
         bar.set_message(what.to_owned());

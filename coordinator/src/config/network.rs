@@ -68,7 +68,11 @@ impl NetworkSettings {
     pub fn url(&self, address: &str) -> String {
         match &self.http_url {
             Some(url) => url.clone(),
-            None => format!("http://{}/", address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "127.0.0.1:")),
+            None => {
+                let own = own_address().map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string());
+                let any = ["0.0.0.0:", "[::]:"].into_iter().find_map(|any| address.strip_prefix(any));
+                any.map_or_else(|| format!("http://{address}/"), |port| format!("http://{own}:{port}/"))
+            }
         }
     }
 }
@@ -83,7 +87,9 @@ mod tests {
         let advertised = settings.advertised(&settings.listen);
         assert!(advertised.contains(&"/ip4/127.0.0.1/udp/4101/quic-v1".to_owned()), "{advertised:?}");
         assert!(advertised.iter().all(|address| !address.contains("0.0.0.0")), "{advertised:?}");
-        assert_eq!(settings.url("0.0.0.0:8080"), "http://127.0.0.1:8080/");
+        assert_eq!(settings.url("127.0.0.1:8080"), "http://127.0.0.1:8080/");
+        let url = settings.url("0.0.0.0:8080");
+        assert!(url.ends_with(":8080/") && !url.contains("0.0.0.0"), "{url}");
         let told = NetworkSettings { advertise: vec!["/dns/x.org/udp/1/quic-v1".into()], ..settings };
         assert_eq!(told.advertised(&["/ip4/1.2.3.4/tcp/1".into()]), ["/dns/x.org/udp/1/quic-v1"]);
     }

@@ -28,7 +28,7 @@ fn view(rounds: u64) -> RunView {
             included: if round == 0 { 0 } else { 3 + round % 2 },
             refused: u64::from(round == 5),
             tokens: if round == 0 { 0 } else { 147_456 },
-            train_loss: (round > 0).then(|| 4.1 + 4.2 * gain),
+            train_loss: (round > 0).then_some(4.1 + 4.2 * gain),
             heldout_bits_per_byte: [("fr", 1.6), ("en", 1.75), ("de", 1.9), ("es", 1.7), ("it", 1.8)]
                 .map(|(language, base)| (language.to_owned(), of(base)))
                 .into(),
@@ -47,7 +47,7 @@ fn view(rounds: u64) -> RunView {
         accepted_rounds: 17 - u64::from(index),
         assigned_steps: 24,
         absent_rounds: 0,
-        claimed: index % 2 == 0,
+        claimed: index.is_multiple_of(2),
         connected: index != 3,
     };
     RunView {

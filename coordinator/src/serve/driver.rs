@@ -3,25 +3,22 @@
 use super::ServeError;
 use super::fetch::{Fetched, Fetches};
 use super::open::Opened;
-use super::persist;
 use super::requests;
+use super::show::write_link;
 use super::worker::{BaseOf, Done, Job, hashes_of};
 use crate::checkpoint::CheckpointHashes;
-use crate::datadir::{DataDir, Lock};
-use crate::files;
+use crate::datadir::Lock;
 use crate::http;
-use crate::init::join_link;
 use crate::public::PublicFolder;
 use crate::store::Store;
-use crate::view::{MemberView, Phase, RoundSummary, RunInfo, RunView, SharedView, refusal_name};
-use essaim_network::{BlobStore, Misbehaviour, Network, NetworkEvent, PeerId, Responder, member_of, peer_id_of};
+use crate::view::{RunInfo, RunView, SharedView};
+use essaim_network::{BlobStore, Misbehaviour, Network, NetworkEvent, Responder, member_of, peer_id_of};
 use essaim_protocol::encoding;
 use essaim_protocol::ids::MemberId;
 use essaim_protocol::layout;
 use essaim_protocol::messages::Reply;
-use essaim_protocol::round::{CoordinatorAction, CoordinatorMachine, CoordinatorPhase, Stored, UpdateOutcome};
-use essaim_protocol::signing::Signed;
-use essaim_protocol::statements::{ClaimList, Contribution, Record};
+use essaim_protocol::round::{CoordinatorAction, CoordinatorMachine, UpdateOutcome};
+use essaim_protocol::statements::Contribution;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,33 +36,33 @@ const RETRY: Duration = Duration::from_secs(5);
 /// The driver's state.
 pub(super) struct Driver {
     _lock: Lock,
-    store: Store,
-    public: PublicFolder,
-    blobs: Arc<BlobStore>,
-    network: Network,
-    events: Receiver<NetworkEvent>,
-    machine: CoordinatorMachine,
-    view: SharedView,
-    started: Instant,
-    fetches: Fetches,
-    fetched: UnboundedReceiver<Fetched>,
-    jobs: std::sync::mpsc::Sender<Job>,
-    done: UnboundedReceiver<Done>,
+    pub(super) store: Store,
+    pub(super) public: PublicFolder,
+    pub(super) blobs: Arc<BlobStore>,
+    pub(super) network: Network,
+    pub(super) events: Receiver<NetworkEvent>,
+    pub(super) machine: CoordinatorMachine,
+    pub(super) view: SharedView,
+    pub(super) started: Instant,
+    pub(super) fetches: Fetches,
+    pub(super) fetched: UnboundedReceiver<Fetched>,
+    pub(super) jobs: std::sync::mpsc::Sender<Job>,
+    pub(super) done: UnboundedReceiver<Done>,
     /// The checkpoint that waits for its record.
-    staged: Option<(u64, PathBuf)>,
+    pub(super) staged: Option<(u64, PathBuf)>,
     /// The aggregation asked for last, and when to try it again.
-    aggregation: Option<(u64, Vec<Contribution>)>,
-    retry_at: Option<tokio::time::Instant>,
-    checkpoints: Vec<CheckpointHashes>,
-    claimed: BTreeSet<MemberId>,
-    refusals: BTreeMap<&'static str, u64>,
-    replies: Vec<(Responder, Reply)>,
-    stop_http: tokio::sync::watch::Sender<bool>,
-    exit_when_finished: bool,
-    finished_at: Option<Instant>,
+    pub(super) aggregation: Option<(u64, Vec<Contribution>)>,
+    pub(super) retry_at: Option<tokio::time::Instant>,
+    pub(super) checkpoints: Vec<CheckpointHashes>,
+    pub(super) claimed: BTreeSet<MemberId>,
+    pub(super) refusals: BTreeMap<&'static str, u64>,
+    pub(super) replies: Vec<(Responder, Reply)>,
+    pub(super) stop_http: tokio::sync::watch::Sender<bool>,
+    pub(super) exit_when_finished: bool,
+    pub(super) finished_at: Option<Instant>,
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -125,7 +122,7 @@ impl Driver {
         })
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -238,120 +235,6 @@ impl Driver {
         self.job(Job::Aggregate { round, contributions, base })
     }
 
-    /// Keeps what the machine signed: the store first, then `public/`.
-    fn keep(&mut self, stored: &Stored) -> Result<(), ServeError> {
-        self.store.put(&persist::rows(stored))?;
-        match stored {
-            Stored::Claim { round, member, .. } => {
-                debug!(round, member = %member.short(), "claim receipted");
-                self.claimed.insert(*member);
-            }
-            Stored::ClaimList { round, list } => {
-                let claims = Signed::<ClaimList>::from_bytes(list).map_or(0, |list| list.value.claims.len());
-                info!(round, claims, "round closed");
-                persist::publish_list(&self.public, &self.store, *round)?;
-            }
-            Stored::Record { round, record, .. } => self.keep_record(*round, record)?,
-        }
-        Ok(())
-    }
-
-    fn keep_record(&mut self, round: u64, bytes: &[u8]) -> Result<(), ServeError> {
-        let unreadable = |error: String| ServeError::Stored { what: "the record", round, reason: error };
-        let record = Signed::<Record>::from_bytes(bytes).map_err(|error| unreadable(error.to_string()))?;
-        let fetched = self.fetches.stop();
-        persist::publish_updates(&self.public, &self.blobs, &record.value)?;
-        self.drop_unused(&fetched)?;
-        persist::publish_statements(&self.public, &self.store, round)?;
-        match self.staged.take() {
-            Some((of, folder)) if of == round => {
-                self.public.publish_folder(&folder, &layout::checkpoint(round))?;
-            }
-            _ => return Err(ServeError::Round { round, reason: "its checkpoint is not there".to_owned() }),
-        }
-        if round > 0
-            && let Some(time) = self.store.round_time(round)?
-        {
-            self.store.round_closed(round, unix_ms().saturating_sub(time.opened_unix_ms) as f64 / 1000.0)?;
-        }
-        let hashes = hashes_of(&record.value);
-        self.checkpoints.push(hashes);
-        self.blobs.register_external(record.value.ledger, self.public.path(&layout::ledger(round)))?;
-        self.blobs.register_external(hashes.model, self.public.path(&layout::model_file(round)))?;
-        self.blobs.register_external(hashes.outer, self.public.path(&layout::outer_state(round)))?;
-        self.aggregation = None;
-        self.claimed.clear();
-        self.note_record(&record)
-    }
-
-    /// Shows a new record.
-    fn note_record(&mut self, record: &Signed<Record>) -> Result<(), ServeError> {
-        let round = record.value.round;
-        for refusal in &record.value.refusals {
-            warn!(round, member = %refusal.member.short(), reason = refusal_name(refusal.reason), "claim not included");
-            self.count(refusal_name(refusal.reason));
-        }
-        let seconds = self.store.round_time(round)?.and_then(|time| time.seconds);
-        let members = self.view.read(|view| if round == 0 { 0 } else { view.members.len() as u64 });
-        let parameters = self.view.read(|view| view.info.parameters);
-        let row = RoundSummary::new(&record.value, &record.id(), parameters, members, seconds);
-        info!(
-            round, included = row.included, refused = row.refused, admitted = row.admitted, tokens = row.tokens,
-            train_loss = row.train_loss, heldout_bits_per_byte = ?row.heldout_bits_per_byte, seconds = row.seconds,
-            checkpoint = %record.value.checkpoint.short(), "recorded"
-        );
-        self.view.write(|view| view.rounds.push(row));
-        Ok(())
-    }
-
-    /// Removes fetched updates that the record does not include. Public files, which a claim may have named, stay.
-    fn drop_unused(&self, fetched: &[(MemberId, essaim_protocol::ids::Hash)]) -> Result<(), ServeError> {
-        for (_, update) in fetched {
-            if self.blobs.path(update).is_some_and(|path| path.starts_with(self.blobs.dir())) {
-                self.blobs.remove(update)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes away checkpoints that are no longer needed, once the head that replaces them is public.
-    fn retire(&mut self) -> Result<(), ServeError> {
-        let Some(last) = self.machine.chain().round() else {
-            return Ok(());
-        };
-        let keyframe = self.machine.chain().manifest().keyframe_every_rounds;
-        let retired = self.public.retire_checkpoints(last, keyframe)?;
-        let hashes = |round: u64| usize::try_from(round).ok().and_then(|index| self.checkpoints.get(index).copied());
-        for round in &retired {
-            let folder = self.public.kept_checkpoint(*round);
-            let Some(hashes) = hashes(*round) else { continue };
-            for (hash, name) in [(hashes.model, layout::MODEL_FILE), (hashes.outer, "outer.state")] {
-                self.blobs.remove(&hash)?;
-                if folder.join(name).is_file() {
-                    self.blobs.register_external(hash, folder.join(name))?;
-                }
-            }
-        }
-        if retired.is_empty() {
-            return Ok(());
-        }
-        // A round without contributions has the hashes of the one before.
-        for round in self.public.rounds_in("checkpoints")? {
-            if let Some(hashes) = hashes(round) {
-                self.blobs.register_external(hashes.model, self.public.path(&layout::model_file(round)))?;
-                self.blobs.register_external(hashes.outer, self.public.path(&layout::outer_state(round)))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_evidence(&self, member: &MemberId, evidence: &essaim_protocol::chain::Evidence) -> Result<(), ServeError> {
-        let statements: Vec<Vec<u8>> = evidence.statements().into_iter().map(|(_, bytes)| bytes).collect();
-        let round = self.machine.chain().open_round();
-        self.store.set_meta(&format!("misconduct {round} {member}"), &encoding::encode(&statements))?;
-        Ok(())
-    }
-
     async fn handle_event(&mut self, event: NetworkEvent) -> Result<(), ServeError> {
         match event {
             NetworkEvent::Request { peer, bytes, reply } => {
@@ -417,7 +300,7 @@ impl Driver {
         Ok(())
     }
 
-    fn count(&mut self, reason: &'static str) {
+    pub(super) fn count(&mut self, reason: &'static str) {
         let count = self.refusals.entry(reason).or_insert(0);
         *count = count.saturating_add(1);
     }
@@ -438,73 +321,6 @@ impl Driver {
         self.renew_view();
         Ok(())
     }
-
-    /// Copies what people want to see out of the machine.
-    fn renew_view(&mut self) {
-        let now_ms = self.now_ms();
-        let machine = self.machine.view(now_ms);
-        let status = self.machine.status(now_ms);
-        let connected: BTreeSet<PeerId> = self.network.connected_peers().into_iter().collect();
-        let chain = self.machine.chain();
-        let members = chain.ledger().members.iter().map(|standing| MemberView {
-            member: standing.member.to_string(),
-            joined_round: standing.joined_round,
-            accepted_rounds: u64::from(standing.accepted_rounds),
-            assigned_steps: chain.assignment_of(&standing.member).map_or(0, |one| u64::from(one.steps())),
-            absent_rounds: standing.absent_rounds,
-            claimed: self.claimed.contains(&standing.member),
-            connected: peer_id_of(&standing.member).is_some_and(|peer| connected.contains(&peer)),
-        });
-        let members: Vec<MemberView> = members.collect();
-        let phase = match machine.phase {
-            CoordinatorPhase::Opening => Phase::Waiting,
-            CoordinatorPhase::Collecting if members.is_empty() => Phase::Waiting,
-            CoordinatorPhase::Collecting => Phase::Training,
-            CoordinatorPhase::Fetching => Phase::Collecting,
-            CoordinatorPhase::Aggregating => Phase::Aggregating,
-            CoordinatorPhase::Finished => Phase::Finished,
-        };
-        let now = Instant::now();
-        let timed = matches!(phase, Phase::Training | Phase::Collecting | Phase::Aggregating);
-        let round = if phase == Phase::Finished { chain.round().unwrap_or(0) } else { machine.round };
-        let network = self.network.metrics().entries();
-        self.view.write(|view| {
-            view.phase = phase;
-            view.round = round;
-            view.opened = timed.then(|| now.checked_sub(Duration::from_millis(status.elapsed_ms))).flatten();
-            view.deadline = timed.then(|| now + Duration::from_millis(status.remaining_ms));
-            view.joins_waiting = machine.pending_joins as u64;
-            view.members = members;
-            view.peers = connected.len() as u64;
-            view.network = network;
-        });
-    }
-}
-
-/// Writes the join link with the addresses that the network really listens on.
-fn write_link(opened: &Opened) -> Result<String, ServeError> {
-    let listen: Vec<String> = opened.network.listen_addrs().iter().map(ToString::to_string).collect();
-    let listen = if listen.is_empty() {
-        opened.config.network.listen.clone()
-    } else {
-        given(&opened.config.network.listen, listen)
-    };
-    let http =
-        opened.http.local_addr().map_or_else(|_| opened.config.network.http.clone(), |address| address.to_string());
-    let link = join_link(&opened.config, opened.run, &opened.machine.manifest, &listen, &http);
-    files::write_atomic(&opened.public.temp(), &link_path(&opened.data), format!("{link}\n").as_bytes())?;
-    Ok(link)
-}
-
-fn link_path(data: &DataDir) -> PathBuf {
-    data.link()
-}
-
-/// Addresses as given, unless a port was left to the system: then those that it chose.
-fn given(given: &[String], listening: Vec<String>) -> Vec<String> {
-    let open =
-        |address: &String| address.contains("/udp/0/") || address.ends_with("/tcp/0") || address.contains("/tcp/0/");
-    if given.iter().any(open) { listening } else { given.to_vec() }
 }
 
 /// Resolves on SIGINT or SIGTERM.

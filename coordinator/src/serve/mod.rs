@@ -2,16 +2,18 @@
 //!
 //! One task owns machine and store ([`driver`]); a thread of its own calculates ([`worker`]); updates are fetched by
 //! tasks ([`fetch`]). What the machine wants kept is in the store before anything that follows from it is sent; what anybody
-//! may have is then written to `public/` ([`persist`]), the head last. At a start, `public/` is compared with the store and
+//! may have is then written to `public/` ([`keep`], [`persist`]), the head last. At a start, `public/` is compared with the store and
 //! repaired ([`repair`]).
 
 mod driver;
 mod fetch;
+mod keep;
 mod open;
 mod persist;
 mod repair;
 mod requests;
 mod restore;
+mod show;
 mod worker;
 
 use crate::config::ConfigError;
@@ -20,7 +22,6 @@ use crate::files::FileError;
 use crate::http::HttpError;
 use crate::store::StoreError;
 use essaim_network::{BlobError, NetworkError};
-use essaim_protocol::ids::Hash;
 use std::path::PathBuf;
 
 pub use repair::RepairError;
@@ -99,14 +100,6 @@ pub enum ServeError {
         round: u64,
         /// Why.
         reason: String,
-    },
-    /// The first checkpoint differs from the one that `init` made.
-    #[error("the first checkpoint has the hash {got} here, and {expected} where `init` ran")]
-    FirstCheckpoint {
-        /// Hash here.
-        got: Hash,
-        /// Hash in `public/`.
-        expected: Hash,
     },
     /// The thread that calculates is gone.
     #[error("the thread that calculates has ended")]

@@ -54,9 +54,9 @@ pub enum RepairError {
         /// Of which round.
         round: u64,
         /// What came out.
-        got: CheckpointHashes,
+        got: Box<CheckpointHashes>,
         /// What the record says.
-        expected: CheckpointHashes,
+        expected: Box<CheckpointHashes>,
     },
     /// A checkpoint cannot be made again.
     #[error("the checkpoint of round {round} cannot be made again: {reason}")]
@@ -238,7 +238,7 @@ impl Repair<'_> {
                 }
                 expected => {
                     let expected = expected.unwrap_or(got);
-                    return Err(RepairError::Rebuilt { round, got, expected }.into());
+                    return Err(RepairError::Rebuilt { round, got: Box::new(got), expected: Box::new(expected) }.into());
                 }
             }
         }

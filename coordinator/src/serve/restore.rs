@@ -7,7 +7,7 @@ use essaim_protocol::ids::{Hash, MemberId};
 use essaim_protocol::ledger::Ledger;
 use essaim_protocol::manifest::Manifest;
 use essaim_protocol::round::{CoordinatorRestored, HeldClaim};
-use essaim_protocol::signing::{Signed, Statement};
+use essaim_protocol::signing::{Signed, Statement, Strict};
 use essaim_protocol::statements::{Claim, ClaimList, Receipt, Record};
 use std::collections::BTreeSet;
 
@@ -50,6 +50,9 @@ pub(super) fn restore(store: &Store, manifest: &Signed<Manifest>) -> Result<Rest
     for round in 0..end {
         let record: Signed<Record> =
             statement("the record", round, &needed(store, StoredKind::Record, "the record", round)?)?;
+        // Signatures are not part of a record's id, so the links between records do not cover them.
+        let operators = &manifest.value.operators;
+        record.require(&Strict, operators, manifest.value.threshold).map_err(damaged("the record", round))?;
         let previous = records.last().map_or(manifest.id(), Signed::id);
         if record.value.previous != previous || record.value.round != round {
             return Err(damaged("the record", round)(format!("it follows {}, not {previous}", record.value.previous)));

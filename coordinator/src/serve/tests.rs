@@ -12,7 +12,7 @@ use essaim_protocol::chain::ChainState;
 use essaim_protocol::data_order::DataOrder;
 use essaim_protocol::dataset::DatasetManifest;
 use essaim_protocol::encoding;
-use essaim_protocol::ids::{MemberId, RunId};
+use essaim_protocol::ids::{Hash, MemberId, RunId};
 use essaim_protocol::layout;
 use essaim_protocol::ledger::Ledger;
 use essaim_protocol::limits;
