@@ -8,6 +8,8 @@ use crate::signing::{Keypair, Kind, Signature, SignatureCheck, Signed, Statement
 use crate::statements::Head;
 use crate::vectors;
 
+type Change = Box<dyn Fn(&mut Manifest)>;
+
 /// The field that a changed manifest is refused for.
 fn refused(change: &dyn Fn(&mut Manifest)) -> &'static str {
     let mut manifest = manifest();
@@ -24,7 +26,7 @@ fn refused(change: &dyn Fn(&mut Manifest)) -> &'static str {
 fn each_field_of_a_manifest_has_its_range() {
     assert_eq!(manifest().check(), Ok(()));
     let later = Extension { name: "later".into(), value: Vec::new() };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Manifest)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("protocol", Box::new(|m| m.protocol = 2)),
         ("extension", Box::new(move |m| m.extensions = vec![later.clone()])),
         ("name", Box::new(|m| m.name.clear())),
