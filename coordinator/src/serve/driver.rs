@@ -3,7 +3,7 @@
 use super::ServeError;
 use super::fetch::{Fetched, Fetches};
 use super::open::Opened;
-use super::requests;
+use super::requests::{self, Fault};
 use super::show::write_link;
 use super::worker::{BaseOf, Done, Job, hashes_of};
 use crate::checkpoint::CheckpointHashes;
@@ -12,7 +12,7 @@ use crate::http;
 use crate::public::PublicFolder;
 use crate::store::Store;
 use crate::view::{RunInfo, RunView, SharedView};
-use essaim_network::{BlobStore, Misbehaviour, Network, NetworkEvent, Responder, member_of, peer_id_of};
+use essaim_network::{BlobStore, Misbehaviour, Network, NetworkEvent, PeerId, Responder, member_of, peer_id_of};
 use essaim_protocol::encoding;
 use essaim_protocol::ids::MemberId;
 use essaim_protocol::layout;
@@ -29,7 +29,7 @@ use tracing::{debug, error, info, warn};
 /// How often the view is renewed and counters are written.
 const TICK: Duration = Duration::from_millis(500);
 /// How long `--exit-when-finished` goes on, so that members hear of the last record.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(5);
 /// Between tries of an aggregation that failed for a local reason.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -56,6 +56,8 @@ pub(super) struct Driver {
     pub(super) checkpoints: Vec<CheckpointHashes>,
     pub(super) claimed: BTreeSet<MemberId>,
     pub(super) refusals: BTreeMap<&'static str, u64>,
+    /// Late requests of the open round, by peer.
+    pub(super) late: BTreeMap<PeerId, u32>,
     pub(super) replies: Vec<(Responder, Reply)>,
     pub(super) stop_http: tokio::sync::watch::Sender<bool>,
     pub(super) exit_when_finished: bool,
@@ -115,6 +117,7 @@ impl Driver {
             checkpoints,
             claimed: opened.restored.claimed,
             refusals: BTreeMap::new(),
+            late: BTreeMap::new(),
             replies: Vec::new(),
             stop_http,
             exit_when_finished: opened.exit_when_finished,
@@ -245,7 +248,19 @@ impl Driver {
                     self.count(requests::refused_name(refused));
                 }
                 self.replies.push((reply, answer.reply));
-                if let Some(fault) = answer.fault {
+                let held = match answer.fault {
+                    Some(Fault::Wrong(fault)) => Some(fault),
+                    Some(Fault::Late) => {
+                        if self.late.len() >= requests::LATE_PEERS_MAX {
+                            self.late.clear();
+                        }
+                        let late = self.late.entry(peer).or_insert(0);
+                        *late = late.saturating_add(1);
+                        (*late > requests::LATE_MAX).then_some(Misbehaviour::Flooding)
+                    }
+                    None => None,
+                };
+                if let Some(fault) = held {
                     self.network.clone().penalize(peer, fault).await;
                 }
             }

@@ -58,6 +58,7 @@ impl Driver {
         self.blobs.register_external(hashes.outer, self.public.path(&layout::outer_state(round)))?;
         self.aggregation = None;
         self.claimed.clear();
+        self.late.clear();
         self.note_record(&record)
     }
 

@@ -11,9 +11,22 @@ use essaim_protocol::round::CoordinatorMachine;
 /// An answer, and what the request was worth.
 pub(super) struct Answer {
     pub(super) reply: Reply,
-    /// Counted against the peer.
-    pub(super) fault: Option<Misbehaviour>,
+    pub(super) fault: Option<Fault>,
 }
+
+/// What is counted against a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What no honest member does.
+    Wrong(Misbehaviour),
+    /// What comes of being slow, or of a restart: held against a peer only when it goes on within one round.
+    Late,
+}
+
+/// Late requests of one peer in one round that are not held against it.
+pub(super) const LATE_MAX: u32 = 8;
+/// Peers whose late requests are counted at once.
+pub(super) const LATE_PEERS_MAX: usize = 65_536;
 
 /// Answers a request. The actions that the machine queued are to be done before the answer is sent.
 pub(super) fn answer(
@@ -66,17 +79,19 @@ fn record(store: &Store, round: u64) -> Result<Reply, StoreError> {
     Ok(Reply::Record { record, claims: store.get(StoredKind::ClaimList, round, None)? })
 }
 
-/// What an honest member never does counts against the peer. What comes of being late or of a restart does not.
-fn fault(refused: Refused) -> Option<Misbehaviour> {
+fn fault(refused: Refused) -> Option<Fault> {
     match refused {
         Refused::Malformed | Refused::Unsigned | Refused::WrongSender | Refused::Impossible | Refused::WrongRun => {
-            Some(Misbehaviour::BadRequest)
+            Some(Fault::Wrong(Misbehaviour::BadRequest))
         }
-        Refused::Duplicate => Some(Misbehaviour::MalformedFrame),
-        Refused::WrongBase | Refused::WrongAssignment | Refused::NotMember | Refused::Stale => {
-            Some(Misbehaviour::Flooding)
-        }
-        Refused::Closed | Refused::Full | Refused::Finished => None,
+        Refused::Duplicate => Some(Fault::Wrong(Misbehaviour::MalformedFrame)),
+        Refused::WrongBase
+        | Refused::WrongAssignment
+        | Refused::NotMember
+        | Refused::Stale
+        | Refused::Closed
+        | Refused::Full
+        | Refused::Finished => Some(Fault::Late),
     }
 }
 

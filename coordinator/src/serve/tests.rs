@@ -298,7 +298,7 @@ async fn a_run_goes_on_through_kills_and_its_public_folder_is_repaired() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn bad_members_are_refused_and_the_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let timing = "[timing]\nround_min_ms = 1\nround_max_ms = 4000\nfetch_max_ms = 1500\n";
+    let timing = "[timing]\nround_min_ms = 1\nround_max_ms = 2000\nfetch_max_ms = 1000\n";
     let data = make_run(dir.path(), &format!("[admission]\nmembers_min = 3\n{timing}"));
     let honest = Member::new(1, &data, Conduct::Honest).await;
     let withholds = Member::new(2, &data, Conduct::Withholds).await;
