@@ -156,6 +156,10 @@ pub enum Event {
         checkpoint: String,
         /// Folder of the checkpoint.
         path: String,
+        /// From the start of the program to its first inner step; none if it did none.
+        first_inner_step_s: Option<f64>,
+        /// Most memory that the process had, bytes.
+        peak_memory_bytes: Option<u64>,
     },
     /// The operator broke the rules of the run: this member goes no further.
     Halted {
@@ -192,6 +196,11 @@ pub fn bytes_text(bytes: u64) -> String {
     }
     let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
     format!("{value:.digits$} {}", units.get(unit).unwrap_or(&"B"))
+}
+
+/// `1 peer`, `2 peers`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The first digits of a hash.
@@ -234,8 +243,9 @@ impl fmt::Display for Event {
             }
             Event::InnerStep { round, step, steps, loss, tokens_per_s, peers } => write!(
                 f,
-                "round {round}: inner step {step}/{steps}, loss {loss:.3}, {} tokens/s, {peers} peers",
-                grouped(*tokens_per_s as u64)
+                "round {round}: inner step {step}/{steps}, loss {loss:.3}, {} tokens/s, {}",
+                grouped(*tokens_per_s as u64),
+                count(*peers, "peer")
             ),
             Event::Claimed { round, steps, tokens, loss, update_len_bytes, again } => write!(
                 f,
@@ -249,7 +259,8 @@ impl fmt::Display for Event {
             Event::Closed { round } => write!(f, "round {round}: closed; others may have this member's update now"),
             Event::Applied { round, included, refused, mine, checkpoint, tokens_total, took_s } => write!(
                 f,
-                "round {round}: {included} contributions{}{}, checkpoint {} checked in {took_s:.1} s, {} tokens so far",
+                "round {round}: {}{}{}, checkpoint {} checked in {took_s:.1} s, {} tokens so far",
+                count(*included, "contribution"),
                 if *mine { ", mine among them" } else { "" },
                 if *refused > 0 { format!(", {refused} refused") } else { String::new() },
                 short(checkpoint),
@@ -259,7 +270,7 @@ impl fmt::Display for Event {
                 write!(f, "round {round}: downloaded checkpoint {} ({reason})", short(checkpoint))
             }
             Event::Warning { message } => write!(f, "{message}"),
-            Event::Finished { rounds, checkpoint, path } => {
+            Event::Finished { rounds, checkpoint, path, .. } => {
                 write!(f, "the run is finished after {rounds} rounds; checkpoint {} in {path}", short(checkpoint))
             }
             Event::Halted { reason, evidence } => {

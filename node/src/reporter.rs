@@ -1,6 +1,7 @@
 //! Where events go: standard error for people (a progress bar on a terminal, plain lines otherwise), standard output for
 //! machines, and the status file.
 
+use crate::bench::peak_memory_bytes;
 use crate::events::Event;
 use crate::files::{self, FileError};
 use crate::status::StatusFile;
@@ -89,6 +90,7 @@ impl Reporter {
         }
         if !is_step || state.last_write.is_none_or(|last| last.elapsed() >= THROTTLE) {
             state.last_write = Some(Instant::now());
+            state.status.peak_memory_bytes = peak_memory_bytes();
             let _ = self.write_status(&state.status);
         }
     }
@@ -134,7 +136,11 @@ impl Reporter {
                 bar.set_message(format!("round {round}"));
                 bar.enable_steady_tick(Duration::from_millis(250));
             }
-            Event::Finished { .. } | Event::Stopped => {
+            Event::Claimed { .. } => {
+                bar.set_position(bar.length().unwrap_or(0));
+                bar.println(format!("{elapsed_s:8.1} s  {event}"));
+            }
+            Event::Finished { .. } | Event::Halted { .. } | Event::Stopped => {
                 bar.finish_and_clear();
                 let _ = writeln!(std::io::stderr().lock(), "{elapsed_s:8.1} s  {event}");
             }

@@ -60,6 +60,8 @@ pub struct StatusFile {
     pub checkpoint: Option<String>,
     /// From the start to the first inner step done.
     pub first_inner_step_s: Option<f64>,
+    /// Most memory that the process had, bytes.
+    pub peak_memory_bytes: Option<u64>,
     /// Since the start.
     pub elapsed_s: f64,
     /// When this was written, since 1970.

@@ -4,6 +4,7 @@ use super::catch_up;
 use super::data::BATCHES_AHEAD;
 use super::evidence;
 use super::{Advance, Driver, End, JoinError, Report, Working};
+use crate::bench::peak_memory_bytes;
 use crate::events::Event;
 use crate::worker::{Job, WorkControl};
 use essaim_protocol::ids::Hash;
@@ -71,8 +72,8 @@ impl Driver {
     async fn persist_head(&mut self, round: u64, record: Vec<u8>, ledger: Vec<u8>) -> Result<(), JoinError> {
         let parsed = Signed::<Record>::from_bytes(&record).map_err(|error| JoinError::Bug(error.to_string()))?.value;
         let (disk, store) = (self.disk.clone(), self.network.store().clone());
-        let (checkpoint, outer_state, tokenizer) =
-            (parsed.checkpoint, parsed.outer_state, self.machine.chain().manifest().tokenizer);
+        let (checkpoint, outer_state, ledger_hash) = (parsed.checkpoint, parsed.outer_state, parsed.ledger);
+        let tokenizer = self.machine.chain().manifest().tokenizer;
         let first_kept = round.saturating_add(1).saturating_sub(self.options.config.keep_rounds);
         let old = self.state.served.replace([checkpoint, outer_state]);
         blocking(move || -> Result<(), JoinError> {
@@ -83,7 +84,10 @@ impl Driver {
             for hash in disk.forget_before(first_kept)? {
                 store.remove(&hash)?;
             }
-            // Whoever comes late may have it from here.
+            // Whoever comes late may have it from here. What was downloaded to get here is there twice.
+            for hash in [checkpoint, outer_state, ledger_hash] {
+                store.remove(&hash)?;
+            }
             let (model, outer) = disk.state_files(round);
             store.register_external(checkpoint, model)?;
             store.register_external(outer_state, outer)?;
@@ -263,7 +267,9 @@ impl Driver {
         let (Some(round), Some(record)) = (chain.round(), chain.record()) else { return };
         let checkpoint = record.value.checkpoint.to_string();
         let path = self.disk.folder(round).display().to_string();
-        self.report(Event::Finished { rounds: round, checkpoint, path });
+        let first_inner_step_s = self.reporter.status().first_inner_step_s;
+        let peak_memory_bytes = peak_memory_bytes();
+        self.report(Event::Finished { rounds: round, checkpoint, path, first_inner_step_s, peak_memory_bytes });
     }
 
     /// Tells the machine that a checkpoint could not be had.
