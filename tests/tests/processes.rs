@@ -69,7 +69,10 @@ fn a_run_from_text_to_a_verified_model_with_a_node_lost_and_one_gained() {
     assert!(loss(5) < loss(0), "{} bits a byte at first, {} at last", loss(0), loss(5));
 
     let checkpoint = run.coordinator_dir().join("public/checkpoints/00000005");
+    let model = std::fs::read(checkpoint.join("model.safetensors")).unwrap();
+    assert_eq!(rounds[5]["checkpoint"], blake3::hash(&model).to_hex().as_str(), "b3sum of the model is in the record");
     let checkpoint = path(&checkpoint).unwrap();
+    read_with_python(checkpoint);
     let text =
         call("essaim", &["generate", "--checkpoint", checkpoint, "--prompt", "le chat", "--tokens", "8"]).unwrap();
     assert!(text.starts_with("le chat") && text.len() > 10, "{text}");
@@ -78,6 +81,18 @@ fn a_run_from_text_to_a_verified_model_with_a_node_lost_and_one_gained() {
     let all: serde_json::Value = serde_json::from_str(&all.unwrap()).unwrap();
     assert!(all["heldout_bits_per_byte"]["fr"].as_f64().unwrap() > 0.0, "{all}");
     run.stop();
+}
+
+/// That the packages of PyPI read a checkpoint. Says so where `ESSAIM_PYTHON` names no interpreter that has them.
+fn read_with_python(checkpoint: &str) {
+    let Ok(python) = std::env::var("ESSAIM_PYTHON") else {
+        eprintln!("skipped: ESSAIM_PYTHON names no python with safetensors and tokenizers");
+        return;
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../train/tests/python/check_checkpoint.py");
+    let output = std::process::Command::new(python).args([script, checkpoint]).output().unwrap();
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("tokenizers"), "{out}{error}");
 }
 
 /// Numbers from a seed.
