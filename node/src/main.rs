@@ -3,25 +3,20 @@
 use clap::Parser;
 use essaim_node::cli::Cli;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let cli = Cli::parse();
+    // Events are for people; what the network says of itself is for who asks: RUST_LOG=essaim_network=debug.
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("essaim: {}", one_line(&error));
+            eprintln!("essaim: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes in one line, without those that are told already.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line.push_str(": ");
-            line.push_str(&cause);
-        }
-    }
-    line.replace('\n', " ")
 }
