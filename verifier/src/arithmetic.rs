@@ -2,7 +2,7 @@
 //! Memory: the parameters, the outer state, one more vector, and one replay at a time.
 
 use crate::files::{Files, NOT_THERE};
-use crate::finding::Finding;
+use crate::finding::{Finding, Kind};
 use crate::report::Report;
 use crate::statements::{Statements, open_shard};
 use essaim_kernels::Exec;
@@ -70,7 +70,7 @@ impl Arithmetic<'_> {
                 self.heldout(&record, &base, report)?;
             }
             state = self.advance(&state, round)?;
-            self.public_checkpoint(round, &record)?;
+            self.public_checkpoint(round, &record, report)?;
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Arithmetic<'_> {
         if self.plan.every_heldout || from == self.statements.last_round {
             self.heldout(&record, &base, report)?;
         }
-        self.public_checkpoint(from, &record)?;
+        self.public_checkpoint(from, &record, report)?;
         Ok((state, base))
     }
 
@@ -260,13 +260,26 @@ impl Arithmetic<'_> {
         Ok(())
     }
 
-    /// The checkpoint folder of a keyframe or of the last round.
-    fn public_checkpoint(&self, round: u64, record: &Record) -> Result<(), Finding> {
-        let manifest = self.statements.genesis.manifest();
-        let is_keyframe = round.is_multiple_of(manifest.keyframe_every_rounds);
-        if !is_keyframe && round != self.statements.last_round {
+    /// The checkpoint folder of a keyframe or of the last round. A run that is under way replaces the latter by a newer one
+    /// meanwhile: that is no fault.
+    fn public_checkpoint(&self, round: u64, record: &Record, report: &mut Report) -> Result<(), Finding> {
+        if round.is_multiple_of(self.statements.genesis.manifest().keyframe_every_rounds) {
+            return self.checkpoint_folder(round, record);
+        }
+        if round != self.statements.last_round {
             return Ok(());
         }
+        let result = self.checkpoint_folder(round, record);
+        let is_missing = result.as_ref().is_err_and(|finding| finding.kind == Kind::Missing);
+        if is_missing && self.files.head()?.is_some_and(|head| head.value.round > round) {
+            report.warnings.push(format!("the run has gone on: the checkpoint of round {round} is no longer public"));
+            return Ok(());
+        }
+        result
+    }
+
+    fn checkpoint_folder(&self, round: u64, record: &Record) -> Result<(), Finding> {
+        let manifest = self.statements.genesis.manifest();
         let len_bytes = checkpoint::model_file_len_bytes(&manifest.model);
         self.files.stream_hash(&layout::model_file(round), len_bytes, record.checkpoint)?;
         self.files.stream_hash(&layout::outer_state(round), OuterState::len_bytes(manifest), record.outer_state)?;
