@@ -100,7 +100,7 @@ fn links_data_directories_and_ports() {
     // A link of another run to the same coordinator: it does not have that run.
     let run_id = &link["essaim:".len()..][..64];
     let other = link.replace(run_id, &"ab".repeat(32));
-    let arguments = ["join", &other, "--data-dir", "lost", "--no-mdns", "--give-up-after", "5"];
+    let arguments = ["join", &other, "--data-dir", "lost", "--no-mdns", "--give-up-after", "60"];
     refuses(dir, "essaim", &arguments, &["run"]);
 
     swarm.start_node(1, 1).unwrap();
