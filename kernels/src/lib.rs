@@ -26,6 +26,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cpu;
+pub mod cuda;
 mod exec;
 mod fma;
 mod gemm;

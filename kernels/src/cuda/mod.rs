@@ -1,0 +1,12 @@
+//! The same arithmetic on a CUDA device.
+//!
+//! The kernels are CUDA C++ in `cuda/` beside this crate's sources. A [`Device`] is where they run; [`Buffer`], [`View`] and [`ViewMut`] are its memory under
+//! Rust's rules of borrowing; [`ops`] are the operations. All work of a device happens in the order of the calls, and mostly after
+//! them: only a download and [`Device::synchronize`] wait.
+
+mod buffer;
+mod driver;
+pub mod ops;
+
+pub use buffer::{Buffer, Device, Element, View, ViewMut};
+pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Launch};
