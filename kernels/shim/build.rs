@@ -1,0 +1,114 @@
+//! Compiles the CUDA kernels as C++, with a table of their names.
+//!
+//! Two things are done to the sources on the way: after each declaration of shared memory comes `SHIM_SHARED(name)`, which fills it with
+//! NaN at the start of a block, and `#line` keeps the compiler's messages at the original.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    let shim = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let (cuda, cpp) = (shim.join("../cuda"), shim.join("cpp"));
+    println!("cargo::rerun-if-changed={}", cuda.display());
+    println!("cargo::rerun-if-changed={}", cpp.display());
+
+    let mut names = Vec::new();
+    for folder in [&cuda, &cpp] {
+        for path in sources(folder) {
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            names.extend(kernels(&text));
+            let file = path.file_name().expect("a file of a folder");
+            let marked = format!("#line 1 \"{}\"\n{}", path.display(), mark_shared(&text));
+            fs::write(out.join(file), marked).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+        }
+    }
+
+    let mut unit =
+        String::from("#include \"shim.h\"\n#include \"essaim.cu\"\n#include \"tests.cu\"\n#include \"registry.h\"\n");
+    unit.push_str("static const shim::Kernel TABLE[] = {\n");
+    for name in &names {
+        let _ = writeln!(unit, "    SHIM_KERNEL({name}),");
+    }
+    let _ = write!(
+        unit,
+        "}};\n\
+         extern \"C\" const shim::Kernel* essaim_shim_kernels(uint32_t* count) {{ *count = {}; return TABLE; }}\n\
+         extern \"C\" uint32_t essaim_shim_run_block(shim::Invoke invoke, const uint64_t* args, const shim::Grid* grid,\n\
+                                               uint64_t block, uint32_t* line) {{\n    \
+             return shim::run_block(invoke, args, grid, block, line);\n\
+         }}\n",
+        names.len()
+    );
+    let path = out.join("unit.cpp");
+    fs::write(&path, unit).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    compile(&path, &out, &cpp);
+}
+
+/// As exact as the device: no contraction, no reassociation, fused multiply-adds by instruction.
+fn compile(unit: &Path, out: &Path, cpp: &Path) {
+    let mut build = cc::Build::new();
+    build.cpp(true).file(unit).include(out).include(cpp).opt_level(2).debug(false);
+    for flag in ["-std=c++14", "-ffp-contract=off", "-fno-fast-math", "-ftree-vectorize", "-Wall", "-Wextra"] {
+        build.flag(flag);
+    }
+    // CUDA's own words, and what a macro of the shim leaves unused.
+    for flag in ["-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unused-parameter"] {
+        build.flag(flag);
+    }
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        build.flag("-mavx2").flag("-mfma");
+    }
+    build.compile("essaim_cuda_shim");
+}
+
+/// CUDA sources and headers of a folder, by name.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let is_cuda = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh");
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_cuda).collect();
+    paths.sort();
+    paths
+}
+
+/// Names after `__global__`, in the order of the text.
+fn kernels(text: &str) -> Vec<String> {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+    let mut names = Vec::new();
+    for rest in code.split("__global__").skip(1) {
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix("void").unwrap_or(rest).trim_start();
+        let rest = match rest.strip_prefix("__launch_bounds__") {
+            Some(bounds) => bounds.split_once(')').map_or("", |(_, rest)| rest).trim_start(),
+            None => rest,
+        };
+        let rest = rest.strip_prefix("void").unwrap_or(rest).trim_start();
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        assert!(
+            name.starts_with("essaim_") || name.starts_with("shim_test_"),
+            "a kernel is written out as `extern \"C\" __global__ void essaim_NAME(…)`, not made by a macro or template: `{name}`"
+        );
+        names.push(name);
+    }
+    names
+}
+
+/// Adds `SHIM_SHARED(name);` after each `__shared__ … name[…];`, on the same line.
+fn mark_shared(text: &str) -> String {
+    let mut marked = String::new();
+    for line in text.split_inclusive('\n') {
+        let code = line.split("//").next().unwrap_or("");
+        let Some((_, declaration)) = code.split_once("__shared__") else {
+            marked.push_str(line);
+            continue;
+        };
+        let declarator = declaration.split(['[', ';']).next().unwrap_or("").trim();
+        let name = declarator.rsplit([' ', '*']).next().unwrap_or("");
+        let is_one = code.trim_end().ends_with(';') && code.matches(';').count() == 1 && !declaration.contains(',');
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        assert!(is_one && is_name, "write `__shared__ type name[size];`, one on a line: {}", line.trim());
+        let _ = writeln!(marked, "{} SHIM_SHARED({name});", code.trim_end());
+    }
+    marked
+}

@@ -1,0 +1,237 @@
+// Runs the threads of one block, one after the other on this CPU thread. A thread runs until it ends or waits for others;
+// a thread that never waits costs a function call. Everything here belongs to one CPU thread.
+#pragma once
+
+#include <string.h>
+
+#include <vector>
+
+#include "fiber.h"
+
+namespace shim {
+
+struct Index {
+    unsigned x, y, z;
+};
+
+// What a kernel sees as threadIdx and so on.
+struct Here {
+    Index thread, block, block_dim, grid_dim;
+    unsigned linear;  // The thread's number in its block: x fastest.
+};
+static __thread Here here;
+
+// In which order the threads run between two barriers. A missing barrier shows in at least one of them.
+enum Order : uint32_t { FORWARD = 0, BACKWARD = 1, SHUFFLED = 2 };
+
+enum Fault : uint32_t { FINE = 0, DIVERGED = 1, STACK = 2 };
+
+typedef void (*Invoke)(const uint64_t* args);
+
+enum class State : unsigned char { New, Ready, AtBarrier, InWarp, Ended };
+
+struct Thread {
+    Fiber* fiber;
+    Index index;
+    unsigned line;  // Of the barrier it waits at.
+    State state;
+};
+
+static constexpr unsigned WARP = 32;
+
+class Worker {
+public:
+    ~Worker() {
+        for (Fiber* fiber : all_) fiber->discard();
+    }
+
+    // Runs a block whose indices stand in `here`. `line` is where the first thread of a diverged block waits.
+    Fault run(Invoke invoke, const uint64_t* args, Order order, uint64_t seed, unsigned* line) {
+        invoke_ = invoke;
+        args_ = args;
+        serial_++;
+        count_ = here.block_dim.x * here.block_dim.y * here.block_dim.z;
+        threads_.assign(count_, Thread());
+        unsigned linear = 0;
+        for (unsigned z = 0; z < here.block_dim.z; z++)
+            for (unsigned y = 0; y < here.block_dim.y; y++)
+                for (unsigned x = 0; x < here.block_dim.x; x++) threads_[linear++].index = Index{x, y, z};
+        warps_.assign((count_ + WARP - 1) / WARP, Warp());
+        order_.resize(count_);
+        for (unsigned i = 0; i < count_; i++) order_[i] = order == BACKWARD ? count_ - 1 - i : i;
+        at_barrier_ = ended_ = in_warp_ = 0;
+        random_ = seed * 0x9e3779b97f4a7c15ull + 1;
+        while (ended_ < count_) {
+            if (order == SHUFFLED) shuffle();
+            sweep();
+            if (at_barrier_ == count_) {
+                if (!release_barrier()) return give_up(DIVERGED, line);
+            } else if (at_barrier_ + in_warp_ + ended_ == count_ && ended_ < count_) {
+                return give_up(DIVERGED, line);
+            }
+        }
+        for (Fiber* fiber : all_)
+            if (fiber->overflowed()) return give_up(STACK, line);
+        return FINE;
+    }
+
+    void barrier(unsigned line) {
+        Thread& thread = threads_[here.linear];
+        thread.state = State::AtBarrier;
+        thread.line = line;
+        at_barrier_++;
+        leave(thread);
+    }
+
+    // Gives `bits` to the warp and takes those of the thread `from` (a lane; its own if there is no such lane).
+    uint32_t exchange(uint32_t bits, unsigned from, unsigned line) {
+        unsigned lane = here.linear % WARP;
+        Warp& warp = warps_[here.linear / WARP];
+        unsigned size = warp_size(here.linear / WARP);
+        // The other slot, so that a fast thread's next exchange does not overwrite what a slow one has yet to read.
+        unsigned slot = warp.turn[lane]++ % 2;
+        warp.slots[slot][lane] = bits;
+        Thread& thread = threads_[here.linear];
+        thread.state = State::InWarp;
+        thread.line = line;
+        in_warp_++;
+        if (++warp.arrived == size) release_warp(here.linear / WARP);
+        leave(thread);
+        return warp.slots[slot][from < size ? from : lane];
+    }
+
+    // Whether shared memory of this name is new to this block.
+    bool is_new(uint64_t* seen) {
+        if (*seen == serial_) return false;
+        *seen = serial_;
+        return true;
+    }
+
+    void loop();
+
+private:
+    struct Warp {
+        uint32_t slots[2][WARP];
+        uint32_t turn[WARP];
+        unsigned arrived;
+    };
+
+    unsigned warp_size(unsigned warp) const {
+        unsigned left = count_ - warp * WARP;
+        return left < WARP ? left : WARP;
+    }
+
+    void enter(unsigned linear) {
+        here.linear = linear;
+        here.thread = threads_[linear].index;
+    }
+
+    // Runs every thread that can run, once.
+    void sweep() {
+        cursor_ = 0;
+        while (cursor_ < count_) {
+            unsigned linear = order_[cursor_];
+            Thread& thread = threads_[linear];
+            if (thread.state == State::New) {
+                if (idle_.empty()) all_.push_back(Fiber::make(start)), idle_.push_back(all_.back());
+                current_ = idle_.back();
+                idle_.pop_back();
+                essaim_shim_switch(&main_, current_->place);
+                continue;
+            }
+            cursor_++;
+            if (thread.state == State::Ready) {
+                current_ = thread.fiber;
+                enter(linear);
+                essaim_shim_switch(&main_, current_->place);
+            }
+        }
+    }
+
+    // From a thread back to the sweep, until the thread is Ready again.
+    void leave(Thread& thread) {
+        thread.fiber = current_;
+        essaim_shim_switch(&thread.fiber->place, main_);
+    }
+
+    bool release_barrier() {
+        unsigned line = threads_[0].line;
+        for (Thread& thread : threads_) {
+            if (thread.line != line) return false;
+            thread.state = State::Ready;
+        }
+        at_barrier_ = 0;
+        return true;
+    }
+
+    void release_warp(unsigned warp) {
+        unsigned size = warp_size(warp);
+        for (unsigned lane = 0; lane < size; lane++) threads_[warp * WARP + lane].state = State::Ready;
+        warps_[warp].arrived = 0;
+        in_warp_ -= size;
+    }
+
+    Fault give_up(Fault fault, unsigned* line) {
+        *line = 0;
+        for (Thread& thread : threads_)
+            if (thread.state == State::AtBarrier || thread.state == State::InWarp) {
+                *line = thread.line;
+                break;
+            }
+        for (Fiber* fiber : all_) fiber->discard();
+        all_.clear();
+        idle_.clear();
+        return fault;
+    }
+
+    void shuffle() {
+        for (unsigned i = count_; i > 1; i--) {
+            random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
+            unsigned other = (unsigned)((random_ >> 32) * i >> 32);
+            unsigned kept = order_[i - 1];
+            order_[i - 1] = order_[other];
+            order_[other] = kept;
+        }
+    }
+
+    static void start();
+
+    Invoke invoke_ = nullptr;
+    const uint64_t* args_ = nullptr;
+    uint64_t serial_ = 0;
+    uint64_t random_ = 1;
+    unsigned count_ = 0, cursor_ = 0, at_barrier_ = 0, ended_ = 0, in_warp_ = 0;
+    std::vector<Thread> threads_;
+    std::vector<Warp> warps_;
+    std::vector<unsigned> order_;
+    std::vector<Fiber*> all_, idle_;
+    Fiber* current_ = nullptr;
+    void* main_ = nullptr;
+};
+
+static Worker& worker() {
+    static thread_local Worker instance;
+    return instance;
+}
+
+// What a fiber does: threads that have not begun, as long as they come next in the sweep.
+inline void Worker::loop() {
+    for (;;) {
+        Fiber* own = current_;
+        while (cursor_ < count_ && threads_[order_[cursor_]].state == State::New) {
+            unsigned linear = order_[cursor_++];
+            enter(linear);
+            current_ = own;
+            threads_[linear].state = State::Ready;
+            invoke_(args_);
+            threads_[here.linear].state = State::Ended;
+            ended_++;
+        }
+        idle_.push_back(own);
+        essaim_shim_switch(&own->place, main_);
+    }
+}
+
+inline void Worker::start() { worker().loop(); }
+
+}  // namespace shim

@@ -1,0 +1,124 @@
+// The part of CUDA C++ that the kernels use, for a C++ compiler.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "block.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __constant__ static const
+// One block runs on a CPU thread at a time, so its shared memory is that thread's.
+#define __shared__ static thread_local
+
+#define threadIdx (shim::here.thread)
+#define blockIdx (shim::here.block)
+#define blockDim (shim::here.block_dim)
+#define gridDim (shim::here.grid_dim)
+#define warpSize 32
+
+namespace shim {
+static __thread Worker* own_worker;
+
+// What shared memory holds before a block writes it: a NaN.
+static constexpr uint32_t UNDEFINED = 0xffd15ea5u;
+
+inline void undefine(void* start, size_t bytes) {
+    for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char*)start + i, &UNDEFINED, 4);
+}
+}  // namespace shim
+
+// The build puts this after every declaration of shared memory.
+#define SHIM_SHARED(name)                                                              \
+    do {                                                                               \
+        static __thread uint64_t shim_seen;                                            \
+        if (shim::own_worker->is_new(&shim_seen)) shim::undefine(&name, sizeof(name)); \
+    } while (0)
+
+#define __syncthreads() shim::own_worker->barrier(__LINE__)
+#define __syncwarp() ((void)shim::own_worker->exchange(0, 0, __LINE__))
+
+namespace shim {
+inline uint32_t to_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+inline uint32_t to_bits(uint32_t value) { return value; }
+inline uint32_t to_bits(int value) { return (uint32_t)value; }
+inline void from_bits(uint32_t bits, float* value) { memcpy(value, &bits, 4); }
+inline void from_bits(uint32_t bits, uint32_t* value) { *value = bits; }
+inline void from_bits(uint32_t bits, int* value) { *value = (int)bits; }
+
+// Full warps only: the mask must be 0xffffffff, which `full` turns into a compile-time matter.
+template <unsigned mask>
+struct Full {
+    static_assert(mask == 0xffffffffu, "the shim knows shuffles of whole warps only");
+    template <class T>
+    static T exchange(T value, unsigned from, unsigned line) {
+        T result;
+        from_bits(own_worker->exchange(to_bits(value), from, line), &result);
+        return result;
+    }
+};
+inline unsigned lane() { return here.linear % WARP; }
+}  // namespace shim
+
+#define __shfl_sync(mask, value, source) shim::Full<mask>::exchange(value, (source), __LINE__)
+#define __shfl_xor_sync(mask, value, bits) shim::Full<mask>::exchange(value, shim::lane() ^ (bits), __LINE__)
+#define __shfl_down_sync(mask, value, delta) shim::Full<mask>::exchange(value, shim::lane() + (delta), __LINE__)
+
+static inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline float __fsqrt_rn(float a) { return __builtin_sqrtf(a); }
+static inline float __frcp_rn(float a) { return 1.0f / a; }
+
+static inline unsigned __float_as_uint(float value) { return shim::to_bits(value); }
+static inline int __float_as_int(float value) { return (int)shim::to_bits(value); }
+static inline float __uint_as_float(unsigned bits) {
+    float value;
+    shim::from_bits(bits, &value);
+    return value;
+}
+static inline float __int_as_float(int bits) { return __uint_as_float((unsigned)bits); }
+
+template <class T>
+static inline T __ldg(const T* address) {
+    return *address;
+}
+
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+static inline float2 make_float2(float x, float y) { return float2{x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return float4{x, y, z, w}; }
+static inline uint2 make_uint2(unsigned x, unsigned y) { return uint2{x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return uint4{x, y, z, w}; }
+
+#define SHIM_LEAST(T)                                         \
+    static inline T min(T a, T b) { return b < a ? b : a; }   \
+    static inline T max(T a, T b) { return a < b ? b : a; }
+SHIM_LEAST(int)
+SHIM_LEAST(unsigned)
+SHIM_LEAST(unsigned long)
+SHIM_LEAST(unsigned long long)
+#undef SHIM_LEAST
