@@ -8,7 +8,7 @@
 mod accuracy;
 
 use accuracy::{FUNCTIONS, Function, measure};
-use essaim_kernels::math;
+use essaim_kernels::{math, scalar64};
 
 /// Every how many bit patterns one is tried; prime, so that all low bits occur.
 const STRIDE: u32 = 509;
@@ -38,12 +38,12 @@ fn every_function_stays_within_its_bounds_for_every_input() {
 /// The measurement itself can fail: against functions that are slightly other ones.
 #[test]
 fn a_function_out_of_bounds_is_found() {
-    let slightly_off = Function { truth: |x| f64::exp(x) * (1.0 + 3e-7), ..*function("exp") };
+    let slightly_off = Function { truth: |x| scalar64::exp(x) * (1.0 + 3e-7), ..*function("exp") };
     let report = measure(&slightly_off, 65_537, 1);
     assert!(report.normal.error > slightly_off.bound_ulp, "{}", report.normal.error);
     let falling = Function { direction: -1, ..*function("exp") };
     assert!(measure(&falling, 65_537, 1).inversions > 1000);
-    let never_infinite = Function { truth: |x| f64::exp(x).min(1e38), ..*function("exp") };
+    let never_infinite = Function { truth: |x| scalar64::exp(x).min(1e38), ..*function("exp") };
     assert!(measure(&never_infinite, 65_537, 1).wrong_special > 1000);
 }
 

@@ -146,6 +146,9 @@ fn roots_are_rounded_once() {
     });
 }
 
+/// Terms, what the chain continues if anything, and the result.
+type Chain = (&'static [f32], &'static [f32], Option<f32>, f32);
+
 #[test]
 fn chains() {
     let product = |exec: &Exec, a: &[f32], b: &[f32], start: Option<f32>| {
@@ -154,7 +157,7 @@ fn chains() {
         c[0]
     };
     everywhere(|exec| {
-        let cases: [(&[f32], &[f32], Option<f32>, f32); 14] = [
+        let cases: [Chain; 14] = [
             (&[], &[], None, 0.0),
             (&[], &[], Some(-0.0), -0.0),
             (&[0.0, 0.0], &[-1.0, -1.0], None, 0.0),

@@ -1,8 +1,14 @@
 //! Golden values: `kernels/vectors/*.txt` hold what `f32-exact/1` computes, so that a change of the semantics cannot go unseen, and other
-//! implementations can be compared. `ESSAIM_BLESS=1` writes the files anew; a changed line is a new numerics id.
+//! implementations can be compared (`vectors/README.md`). `ESSAIM_BLESS=1` writes the files anew; a changed line is a new numerics id.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
+#[path = "common/operators.rs"]
+mod operators;
+#[path = "common/vector_file.rs"]
+mod vector_file;
 
 use common::{Numbers, bits, fast_execs, reference};
 use essaim_kernels::ops::{self, AdamwScalars, AttentionShape, LinearShape, NesterovScalars, RopeShape};
@@ -15,6 +21,7 @@ fn check_file(name: &str, actual: &str) {
         std::fs::write(&path, actual).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(!golden.contains('\r') && golden.ends_with('\n'), "{name}: line ends");
     assert_eq!(golden.lines().count(), actual.lines().count(), "{name}: number of lines");
     for (number, (want, got)) in golden.lines().zip(actual.lines()).enumerate() {
         assert_eq!(got, want, "{name}, line {}", number + 1);
@@ -191,4 +198,68 @@ fn operations() {
     for exec in fast_execs() {
         check_file("operations.txt", &run(&exec));
     }
+}
+
+/// The committed files are what the scalar path writes, byte for byte; text and memory say the same.
+#[test]
+fn case_files_are_regenerated_to_the_same_bytes() {
+    for (name, cases) in cases::files() {
+        let text = cases::text(&reference(), cases);
+        check_file(name, &text);
+        let header = format!("{}\n", text.lines().next().unwrap());
+        let again = vector_file::parse(&text).iter().fold(header, |mut again, case| {
+            case.write(&mut again);
+            again
+        });
+        assert!(again == text, "{name}: parsed and written again");
+    }
+}
+
+/// Every path and thread count gives every output of the committed files.
+#[test]
+fn every_path_passes_every_case() {
+    for (name, cases) in cases::files() {
+        let text = std::fs::read_to_string(format!("{}/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let parsed = vector_file::parse(&text);
+        assert_eq!(parsed.len(), cases.len(), "{name}: number of cases");
+        for exec in fast_execs().iter().chain([&reference()]) {
+            for case in &parsed {
+                check_case(exec, case).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+    }
+}
+
+fn check_case(exec: &Exec, case: &vector_file::Case) -> Result<(), String> {
+    let outputs = operators::run(exec, case);
+    assert_eq!(outputs.len(), case.outputs.len(), "{}: number of outputs", case.name());
+    for ((name, got), (expected_name, expected)) in outputs.iter().zip(&case.outputs) {
+        assert_eq!(name, expected_name, "{}", case.name());
+        if !expected.matches(got) {
+            return Err(format!("{name} of {} on {} with {} threads", case.name(), exec.path(), exec.threads()));
+        }
+    }
+    Ok(())
+}
+
+/// Any one bit of an output, written out or as a digest, decides.
+#[test]
+fn a_wrong_expectation_is_found() {
+    let mut tried = [0; 2];
+    for case in cases::files().into_iter().flat_map(|(_, cases)| vector_file::parse(&cases::text(&reference(), cases)))
+    {
+        for output in 0..case.outputs.len() {
+            let mut wrong = case.clone();
+            match &mut wrong.outputs[output].1 {
+                vector_file::Expected::Words(words) if words.is_empty() => continue,
+                vector_file::Expected::Words(words) => *words.last_mut().unwrap() ^= 1 << 31,
+                // One case with a digest is enough: they are the large ones.
+                vector_file::Expected::Digest(..) if tried[1] > 0 => continue,
+                vector_file::Expected::Digest(_, digest) => digest.replace_range(..1, "x"),
+            }
+            tried[usize::from(matches!(wrong.outputs[output].1, vector_file::Expected::Digest(..)))] += 1;
+            assert!(check_case(&reference(), &wrong).is_err(), "{}", case.name());
+        }
+    }
+    assert!(tried[0] > 100 && tried[1] == 1, "{tried:?}");
 }

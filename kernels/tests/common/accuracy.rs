@@ -133,8 +133,8 @@ impl Worst {
     fn add(&mut self, error: f64, at: f32, nearest: bool) {
         self.results += 1;
         self.not_nearest += u64::from(!nearest);
-        // A comparison that is false for NaN would lose it.
-        if !(error <= self.error) {
+        // NaN, which compares as false, counts as worse than anything.
+        if error > self.error || error.is_nan() {
             (self.error, self.at) = (error, at);
         }
     }
@@ -142,7 +142,7 @@ impl Worst {
     fn merge(&mut self, other: Worst) {
         self.results += other.results;
         self.not_nearest += other.not_nearest;
-        if !(other.error <= self.error) {
+        if other.error > self.error || other.error.is_nan() {
             (self.error, self.at) = (other.error, other.at);
         }
     }
