@@ -7,6 +7,8 @@
 mod buffer;
 mod driver;
 pub mod ops;
+mod ptx;
 
 pub use buffer::{Buffer, Device, Element, View, ViewMut};
 pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Launch};
+pub use ptx::{COMPUTE_CAPABILITY_MIN, PTX};
