@@ -152,6 +152,7 @@ impl ShimDriver {
             ordinal: 0,
             compute_capability: (7, 5),
             multiprocessors: u32::try_from(threads).unwrap_or(u32::MAX),
+            clock_khz: 0,
             memory_bytes: options.memory_bytes,
             free_bytes: options.memory_bytes,
             driver_version: env!("CARGO_PKG_VERSION").into(),

@@ -23,6 +23,7 @@ impl HostDriver {
             ordinal: 0,
             compute_capability: (7, 5),
             multiprocessors: 1,
+            clock_khz: 0,
             memory_bytes: MEMORY_BYTES,
             free_bytes: MEMORY_BYTES,
             driver_version: "0".into(),

@@ -34,6 +34,8 @@ pub struct DeviceInfo {
     pub compute_capability: (u32, u32),
     /// How many blocks run side by side is a multiple of this.
     pub multiprocessors: u32,
+    /// Its highest clock, in kHz; 0 where unknown.
+    pub clock_khz: u32,
     /// All of its memory, in bytes.
     pub memory_bytes: u64,
     /// What was free at opening, in bytes.
@@ -42,6 +44,21 @@ pub struct DeviceInfo {
     pub driver_version: String,
     /// What runs the kernels.
     pub kind: DeviceKind,
+}
+
+impl DeviceInfo {
+    /// Floating-point operations a second that its float32 units can do at the highest clock, a fused multiply-add being two; none where unknown.
+    pub fn peak_flops(&self) -> Option<f64> {
+        // Units of a multiprocessor, from the table of arithmetic throughput in NVIDIA's CUDA C++ Programming Guide.
+        let units = match self.compute_capability {
+            (7, _) | (8, 0) => 64,
+            (8.., _) => 128,
+            _ => return None,
+        };
+        let per_clock = 2 * units * u64::from(self.multiprocessors);
+        (self.kind == DeviceKind::Cuda && self.clock_khz > 0)
+            .then(|| per_clock as f64 * f64::from(self.clock_khz) * 1e3)
+    }
 }
 
 /// One argument of a kernel, as it lies in the parameter list.

@@ -5,10 +5,14 @@
 //! them: only a download and [`Device::synchronize`] wait.
 
 mod buffer;
+mod choice;
 mod driver;
+mod nvidia;
 pub mod ops;
 mod ptx;
 
 pub use buffer::{Buffer, Device, Element, View, ViewMut};
+pub use choice::{CudaDevices, DeviceChoice, DeviceSource, ParseDeviceError};
 pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Launch};
+pub use nvidia::{devices, open};
 pub use ptx::{COMPUTE_CAPABILITY_MIN, PTX};
