@@ -1,7 +1,8 @@
 //! Compiles the CUDA kernels as C++, with a table of their names.
 //!
-//! Two things are done to the sources on the way: after each declaration of shared memory comes `SHIM_SHARED(name)`, which fills it with
-//! NaN at the start of a block, and `#line` keeps the compiler's messages at the original.
+//! This is done to the sources on the way: after each declaration of shared memory comes `SHIM_SHARED(name)`, which fills it with
+//! NaN at the start of a block; kernels lose their `extern "C"`, so that they can be compiled twice; and `#line` keeps the compiler's messages at the
+//! original.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,37 +21,53 @@ fn main() {
             let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             names.extend(kernels(&text));
             let file = path.file_name().expect("a file of a folder");
-            let marked = format!("#line 1 \"{}\"\n{}", path.display(), mark_shared(&text));
+            let marked = format!(
+                "#line 1 \"{}\"\n{}",
+                path.display(),
+                mark_shared(&text).replace("extern \"C\" __global__", "__global__")
+            );
             fs::write(out.join(file), marked).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
         }
     }
 
-    let mut unit =
-        String::from("#include \"shim.h\"\n#include \"essaim.cu\"\n#include \"tests.cu\"\n#include \"registry.h\"\n");
-    unit.push_str("static const shim::Kernel TABLE[] = {\n");
-    for name in &names {
+    for (variant, flags) in [("plain", &PLAIN[..]), ("checked", &CHECKED[..])] {
+        let path = out.join(format!("{variant}.cpp"));
+        fs::write(&path, unit(variant, &names)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        compile(variant, &path, &[&out, &cpp], flags);
+    }
+    compile("runtime", &cpp.join("runtime.cpp"), &[&cpp], &["-O2"]);
+}
+
+/// Fast: the compiler may use vectors, since it may not reorder what it vectorises.
+const PLAIN: [&str; 2] = ["-O2", "-ftree-vectorize"];
+/// Every access to memory is reported to the runtime, which defines what ThreadSanitizer's library would.
+const CHECKED: [&str; 2] = ["-O1", "-fsanitize=thread"];
+
+/// The kernels and a table of them. All of it is private to its file, for there are two such files.
+fn unit(variant: &str, names: &[String]) -> String {
+    let mut unit = String::new();
+    for header in ["<math.h>", "<stdint.h>", "<string.h>", "<type_traits>", "<utility>", "\"interface.h\""] {
+        let _ = writeln!(unit, "#include {header}");
+    }
+    unit.push_str("namespace {\n");
+    for part in ["shim.h", "essaim.cu", "tests.cu", "registry.h"] {
+        let _ = writeln!(unit, "#include \"{part}\"");
+    }
+    unit.push_str("const ::shim::Kernel TABLE[] = {\n");
+    for name in names {
         let _ = writeln!(unit, "    SHIM_KERNEL({name}),");
     }
-    let _ = write!(
-        unit,
-        "}};\n\
-         extern \"C\" const shim::Kernel* essaim_shim_kernels(uint32_t* count) {{ *count = {}; return TABLE; }}\n\
-         extern \"C\" uint32_t essaim_shim_run_block(shim::Invoke invoke, const uint64_t* args, const shim::Grid* grid,\n\
-                                               uint64_t block, uint32_t* line) {{\n    \
-             return shim::run_block(invoke, args, grid, block, line);\n\
-         }}\n",
-        names.len()
-    );
-    let path = out.join("unit.cpp");
-    fs::write(&path, unit).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    compile(&path, &out, &cpp);
+    let _ = writeln!(unit, "}};\n}}  // namespace");
+    let _ = writeln!(unit, "extern \"C\" const ::shim::Kernel* essaim_shim_kernels_{variant}(uint32_t* count) {{");
+    let _ = writeln!(unit, "    *count = {};\n    return TABLE;\n}}", names.len());
+    unit
 }
 
 /// As exact as the device: no contraction, no reassociation, fused multiply-adds by instruction.
-fn compile(unit: &Path, out: &Path, cpp: &Path) {
+fn compile(name: &str, file: &Path, include: &[&Path], flags: &[&str]) {
     let mut build = cc::Build::new();
-    build.cpp(true).file(unit).include(out).include(cpp).opt_level(2).debug(false);
-    for flag in ["-std=c++14", "-ffp-contract=off", "-fno-fast-math", "-ftree-vectorize", "-Wall", "-Wextra"] {
+    build.cpp(true).file(file).includes(include).debug(false);
+    for flag in ["-std=c++14", "-ffp-contract=off", "-fno-fast-math", "-Wall", "-Wextra"].iter().chain(flags) {
         build.flag(flag);
     }
     // CUDA's own words, and what a macro of the shim leaves unused.
@@ -60,7 +77,7 @@ fn compile(unit: &Path, out: &Path, cpp: &Path) {
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mavx2").flag("-mfma");
     }
-    build.compile("essaim_cuda_shim");
+    build.compile(&format!("essaim_cuda_shim_{name}"));
 }
 
 /// CUDA sources and headers of a folder, by name.

@@ -2,31 +2,19 @@
 // a thread that never waits costs a function call. Everything here belongs to one CPU thread.
 #pragma once
 
-#include <string.h>
-
 #include <vector>
 
+#include "access.h"
 #include "fiber.h"
+#include "interface.h"
 
 namespace shim {
-
-struct Index {
-    unsigned x, y, z;
-};
-
-// What a kernel sees as threadIdx and so on.
-struct Here {
-    Index thread, block, block_dim, grid_dim;
-    unsigned linear;  // The thread's number in its block: x fastest.
-};
-static __thread Here here;
 
 // In which order the threads run between two barriers. A missing barrier shows in at least one of them.
 enum Order : uint32_t { FORWARD = 0, BACKWARD = 1, SHUFFLED = 2 };
 
-enum Fault : uint32_t { FINE = 0, DIVERGED = 1, STACK = 2 };
-
-typedef void (*Invoke)(const uint64_t* args);
+// How a block ended: all threads did, or some wait for others in vain, or one took more stack than there is.
+enum Ending { DONE, WAITING, OVERFLOWED };
 
 enum class State : unsigned char { New, Ready, AtBarrier, InWarp, Ended };
 
@@ -45,11 +33,13 @@ public:
         for (Fiber* fiber : all_) fiber->discard();
     }
 
+    // Watches the memory that kernels touch.
+    Access access;
+
     // Runs a block whose indices stand in `here`. `line` is where the first thread of a diverged block waits.
-    Fault run(Invoke invoke, const uint64_t* args, Order order, uint64_t seed, unsigned* line) {
+    Ending run(Invoke invoke, const uint64_t* args, Order order, uint64_t seed, unsigned* line) {
         invoke_ = invoke;
         args_ = args;
-        serial_++;
         count_ = here.block_dim.x * here.block_dim.y * here.block_dim.z;
         threads_.assign(count_, Thread());
         unsigned linear = 0;
@@ -60,19 +50,21 @@ public:
         order_.resize(count_);
         for (unsigned i = 0; i < count_; i++) order_[i] = order == BACKWARD ? count_ - 1 - i : i;
         at_barrier_ = ended_ = in_warp_ = 0;
+        stopped_ = false;
         random_ = seed * 0x9e3779b97f4a7c15ull + 1;
         while (ended_ < count_) {
             if (order == SHUFFLED) shuffle();
             sweep();
+            if (stopped_) return give_up(WAITING, line);
             if (at_barrier_ == count_) {
-                if (!release_barrier()) return give_up(DIVERGED, line);
+                if (!release_barrier()) return give_up(WAITING, line);
             } else if (at_barrier_ + in_warp_ + ended_ == count_ && ended_ < count_) {
-                return give_up(DIVERGED, line);
+                return give_up(WAITING, line);
             }
         }
         for (Fiber* fiber : all_)
-            if (fiber->overflowed()) return give_up(STACK, line);
-        return FINE;
+            if (fiber->overflowed()) return give_up(OVERFLOWED, line);
+        return DONE;
     }
 
     void barrier(unsigned line) {
@@ -83,8 +75,7 @@ public:
         leave(thread);
     }
 
-    // Gives `bits` to the warp and takes those of the thread `from` (a lane; its own if there is no such lane).
-    uint32_t exchange(uint32_t bits, unsigned from, unsigned line) {
+    uint32_t exchange(uint32_t bits, unsigned from, bool fence, unsigned line) {
         unsigned lane = here.linear % WARP;
         Warp& warp = warps_[here.linear / WARP];
         unsigned size = warp_size(here.linear / WARP);
@@ -95,16 +86,19 @@ public:
         thread.state = State::InWarp;
         thread.line = line;
         in_warp_++;
-        if (++warp.arrived == size) release_warp(here.linear / WARP);
+        if (++warp.arrived == size) {
+            release_warp(here.linear / WARP);
+            if (fence && access.active()) access.warp_barrier(here.linear / WARP);
+        }
         leave(thread);
         return warp.slots[slot][from < size ? from : lane];
     }
 
-    // Whether shared memory of this name is new to this block.
-    bool is_new(uint64_t* seen) {
-        if (*seen == serial_) return false;
-        *seen = serial_;
-        return true;
+    // Before an access. One that must not be made is not made: the block ends here.
+    void note(uint64_t address, uint64_t len, bool writes) {
+        if (access.allows(address, len, writes, current_->stack, Fiber::SIZE)) return;
+        stopped_ = true;
+        essaim_shim_switch(&current_->place, main_);
     }
 
     void loop();
@@ -129,7 +123,7 @@ private:
     // Runs every thread that can run, once.
     void sweep() {
         cursor_ = 0;
-        while (cursor_ < count_) {
+        while (cursor_ < count_ && !stopped_) {
             unsigned linear = order_[cursor_];
             Thread& thread = threads_[linear];
             if (thread.state == State::New) {
@@ -161,6 +155,7 @@ private:
             thread.state = State::Ready;
         }
         at_barrier_ = 0;
+        if (access.active()) access.barrier();
         return true;
     }
 
@@ -171,7 +166,7 @@ private:
         in_warp_ -= size;
     }
 
-    Fault give_up(Fault fault, unsigned* line) {
+    Ending give_up(Ending ending, unsigned* line) {
         *line = 0;
         for (Thread& thread : threads_)
             if (thread.state == State::AtBarrier || thread.state == State::InWarp) {
@@ -181,7 +176,7 @@ private:
         for (Fiber* fiber : all_) fiber->discard();
         all_.clear();
         idle_.clear();
-        return fault;
+        return ending;
     }
 
     void shuffle() {
@@ -194,13 +189,14 @@ private:
         }
     }
 
+    // On a fresh fiber; the worker is the calling CPU thread's.
     static void start();
 
     Invoke invoke_ = nullptr;
     const uint64_t* args_ = nullptr;
-    uint64_t serial_ = 0;
     uint64_t random_ = 1;
     unsigned count_ = 0, cursor_ = 0, at_barrier_ = 0, ended_ = 0, in_warp_ = 0;
+    bool stopped_ = false;
     std::vector<Thread> threads_;
     std::vector<Warp> warps_;
     std::vector<unsigned> order_;
@@ -208,11 +204,6 @@ private:
     Fiber* current_ = nullptr;
     void* main_ = nullptr;
 };
-
-static Worker& worker() {
-    static thread_local Worker instance;
-    return instance;
-}
 
 // What a fiber does: threads that have not begun, as long as they come next in the sweep.
 inline void Worker::loop() {
@@ -231,7 +222,5 @@ inline void Worker::loop() {
         essaim_shim_switch(&own->place, main_);
     }
 }
-
-inline void Worker::start() { worker().loop(); }
 
 }  // namespace shim

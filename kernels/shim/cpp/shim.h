@@ -1,11 +1,5 @@
-// The part of CUDA C++ that the kernels use, for a C++ compiler.
+// The part of CUDA C++ that the kernels use, for a C++ compiler. Included inside an unnamed namespace, for the kernels are compiled twice.
 #pragma once
-
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#include "block.h"
 
 #define __global__
 #define __device__
@@ -18,34 +12,23 @@
 // One block runs on a CPU thread at a time, so its shared memory is that thread's.
 #define __shared__ static thread_local
 
-#define threadIdx (shim::here.thread)
-#define blockIdx (shim::here.block)
-#define blockDim (shim::here.block_dim)
-#define gridDim (shim::here.grid_dim)
+#define threadIdx (::shim::here.thread)
+#define blockIdx (::shim::here.block)
+#define blockDim (::shim::here.block_dim)
+#define gridDim (::shim::here.grid_dim)
 #define warpSize 32
 
-namespace shim {
-static __thread Worker* own_worker;
-
-// What shared memory holds before a block writes it: a NaN.
-static constexpr uint32_t UNDEFINED = 0xffd15ea5u;
-
-inline void undefine(void* start, size_t bytes) {
-    for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char*)start + i, &UNDEFINED, 4);
-}
-}  // namespace shim
-
 // The build puts this after every declaration of shared memory.
-#define SHIM_SHARED(name)                                                              \
-    do {                                                                               \
-        static __thread uint64_t shim_seen;                                            \
-        if (shim::own_worker->is_new(&shim_seen)) shim::undefine(&name, sizeof(name)); \
+#define SHIM_SHARED(name)                                             \
+    do {                                                              \
+        static __thread uint64_t shim_seen;                           \
+        ::shim::shared(#name, (void*)&name, sizeof(name), &shim_seen); \
     } while (0)
 
-#define __syncthreads() shim::own_worker->barrier(__LINE__)
-#define __syncwarp() ((void)shim::own_worker->exchange(0, 0, __LINE__))
+#define __syncthreads() ::shim::barrier(__LINE__)
+#define __syncwarp() ((void)::shim::exchange(0, 0, true, __LINE__))
 
-namespace shim {
+namespace shuffle {
 inline uint32_t to_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -64,16 +47,16 @@ struct Full {
     template <class T>
     static T exchange(T value, unsigned from, unsigned line) {
         T result;
-        from_bits(own_worker->exchange(to_bits(value), from, line), &result);
+        from_bits(::shim::exchange(to_bits(value), from, false, line), &result);
         return result;
     }
 };
-inline unsigned lane() { return here.linear % WARP; }
-}  // namespace shim
+inline unsigned lane() { return ::shim::here.linear % 32; }
+}  // namespace shuffle
 
-#define __shfl_sync(mask, value, source) shim::Full<mask>::exchange(value, (source), __LINE__)
-#define __shfl_xor_sync(mask, value, bits) shim::Full<mask>::exchange(value, shim::lane() ^ (bits), __LINE__)
-#define __shfl_down_sync(mask, value, delta) shim::Full<mask>::exchange(value, shim::lane() + (delta), __LINE__)
+#define __shfl_sync(mask, value, source) shuffle::Full<mask>::exchange(value, (source), __LINE__)
+#define __shfl_xor_sync(mask, value, bits) shuffle::Full<mask>::exchange(value, shuffle::lane() ^ (bits), __LINE__)
+#define __shfl_down_sync(mask, value, delta) shuffle::Full<mask>::exchange(value, shuffle::lane() + (delta), __LINE__)
 
 static inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline float __fadd_rn(float a, float b) { return a + b; }
@@ -83,11 +66,11 @@ static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __fsqrt_rn(float a) { return __builtin_sqrtf(a); }
 static inline float __frcp_rn(float a) { return 1.0f / a; }
 
-static inline unsigned __float_as_uint(float value) { return shim::to_bits(value); }
-static inline int __float_as_int(float value) { return (int)shim::to_bits(value); }
+static inline unsigned __float_as_uint(float value) { return shuffle::to_bits(value); }
+static inline int __float_as_int(float value) { return (int)shuffle::to_bits(value); }
 static inline float __uint_as_float(unsigned bits) {
     float value;
-    shim::from_bits(bits, &value);
+    shuffle::from_bits(bits, &value);
     return value;
 }
 static inline float __int_as_float(int bits) { return __uint_as_float((unsigned)bits); }

@@ -87,3 +87,20 @@ extern "C" __global__ void shim_test_indices(unsigned* out, unsigned a, unsigned
     unsigned threads = blockDim.x * blockDim.y * blockDim.z;
     out[block * threads + thread] = block * 1000 + thread + a + (unsigned)(b >> 32) + __float_as_uint(c);
 }
+
+// Reads one element beyond the n of x.
+extern "C" __global__ void shim_test_reads_beyond(const float* x, float* y, unsigned n) {
+    unsigned i = threadIdx.x;
+    if (i < n) y[i] = x[i + 1];
+}
+
+// Every block writes the first element.
+extern "C" __global__ void shim_test_all_write(float* x) { x[blockIdx.x > 0 ? 0 : threadIdx.x] = 1.0f; }
+
+// Neighbours in a warp exchange through shared memory, with and without the warp's barrier.
+extern "C" __global__ void shim_test_warp_barrier(float* x, unsigned wait) {
+    __shared__ float tile[64];
+    tile[threadIdx.x] = x[threadIdx.x];
+    if (wait) __syncwarp();
+    x[threadIdx.x] = tile[threadIdx.x ^ 1];
+}

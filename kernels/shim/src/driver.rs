@@ -8,7 +8,7 @@ use essaim_kernels::cuda::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Lau
 use rayon::prelude::*;
 
 use crate::memory::Memory;
-use crate::native::{self, Fault, Grid, KINDS, Kernel};
+use crate::native::{self, Fault, Grid, KINDS, Kernel, Watch};
 
 /// What a parameter of a kernel takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn kernels() -> Vec<KernelInfo> {
         name: kernel.name,
         parameters: kernel.kinds.iter().map(|kind| KINDS[usize::from(*kind)]).collect(),
     };
-    native::table().into_iter().map(info).collect()
+    native::table(false).into_iter().map(info).collect()
 }
 
 /// In which order the threads of a block run between two barriers, and the blocks of a grid. Results must not depend on it.
@@ -63,6 +63,8 @@ pub struct Options {
     pub threads: usize,
     /// How much memory the device claims to have, in bytes.
     pub memory_bytes: u64,
+    /// Whether every access to memory is looked at. Slow, and all on one CPU thread.
+    pub checked: bool,
 }
 
 impl Default for Options {
@@ -75,7 +77,7 @@ impl Default for Options {
             Ok("shuffled") => Order::Shuffled(1),
             Ok(other) => panic!("ESSAIM_SHIM_ORDER is '{other}'; forward, backward, shuffled or rotating are known"),
         };
-        Options { order, threads: 0, memory_bytes: 64 << 30 }
+        Options { order, threads: 0, memory_bytes: 64 << 30, checked: false }
     }
 }
 
@@ -87,6 +89,7 @@ impl Default for Options {
 pub struct ShimDriver {
     info: DeviceInfo,
     order: Order,
+    checked: bool,
     kernels: BTreeMap<&'static str, Kernel>,
     launches: AtomicU64,
     state: Mutex<State>,
@@ -134,6 +137,15 @@ impl ShimDriver {
         ShimDriver::with(Options::default())
     }
 
+    /// A device that looks at every access to memory: reads and writes outside the buffers, reads of what nobody wrote, and accesses of two
+    /// threads, one of them a write, with no barrier between.
+    ///
+    /// # Errors
+    /// When this CPU lacks the instructions that the kernels were compiled for.
+    pub fn checked() -> Result<Arc<ShimDriver>, DeviceError> {
+        ShimDriver::with(Options { checked: true, ..Options::default() })
+    }
+
     /// A device.
     ///
     /// # Errors
@@ -158,9 +170,17 @@ impl ShimDriver {
             driver_version: env!("CARGO_PKG_VERSION").into(),
             kind: DeviceKind::Shim,
         };
-        let kernels = native::table().into_iter().map(|kernel| (kernel.name, kernel)).collect();
-        let state = Mutex::new(State { memory: Memory::new(options.memory_bytes), failed: None, told: false });
-        Ok(Arc::new(ShimDriver { info, order: options.order, kernels, launches: AtomicU64::new(0), state }))
+        let kernels = native::table(options.checked).into_iter().map(|kernel| (kernel.name, kernel)).collect();
+        let state =
+            Mutex::new(State { memory: Memory::new(options.memory_bytes, options.checked), failed: None, told: false });
+        Ok(Arc::new(ShimDriver {
+            info,
+            order: options.order,
+            checked: options.checked,
+            kernels,
+            launches: AtomicU64::new(0),
+            state,
+        }))
     }
 
     /// How much memory is in use, in bytes.
@@ -221,15 +241,24 @@ impl ShimDriver {
         };
         let grid = Grid { grid: launch.grid, block: launch.block, order, seed };
         let blocks: u64 = launch.grid.iter().map(|size| u64::from(*size)).product();
-        let one = |at: u64| {
-            let block = match order {
-                0 => at,
-                1 => blocks - 1 - at,
-                _ => (at + seed) % blocks,
-            };
-            // SAFETY: the caller's promise.
-            unsafe { native::run_block(kernel, args, &grid, block) }
+        let place = |at: u64| match order {
+            0 => at,
+            1 => blocks - 1 - at,
+            _ => (at + seed) % blocks,
         };
+        let one = |at: u64| {
+            let block = place(at);
+            // SAFETY: the caller's promise.
+            unsafe { native::run_block(kernel, args, &grid, block, None) }
+        };
+        if self.checked {
+            let mut state = self.state();
+            let regions = state.memory.regions();
+            let watch = Watch { regions: &regions, launch: u32::try_from(number + 1).unwrap_or(u32::MAX) };
+            // SAFETY: the caller's promise; the state is locked, so the shadows are ours.
+            let checked = |block: u64| unsafe { native::run_block(kernel, args, &grid, block, Some(&watch)) };
+            return (0..blocks).map(place).try_for_each(checked);
+        }
         let threads = self.info.multiprocessors as usize;
         if blocks == 1 || threads == 1 {
             return (0..blocks).try_for_each(one);
@@ -269,6 +298,7 @@ impl Driver for ShimDriver {
         state.verdict("upload", inside.then_some(()).ok_or_else(|| "beyond the buffer".to_owned()))?;
         // SAFETY: within a living buffer, to which nothing else has access while the state is locked and no kernel runs.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target as *mut u8, bytes.len()) };
+        state.memory.note_upload(target, bytes.len());
         Ok(())
     }
 
@@ -289,6 +319,7 @@ impl Driver for ShimDriver {
         let ran = unsafe { self.run(&kernel, &args, launch) };
         let described = ran.map_err(|fault| match fault {
             Fault::Diverged { line } => format!("{}: not all threads of a block reach line {line}", kernel.name),
+            Fault::Access(what) => format!("{}: {what}", kernel.name),
             Fault::Stack => format!("{}: a thread's local variables take more than its stack", kernel.name),
         });
         let mut state = self.state();

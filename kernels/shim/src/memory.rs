@@ -3,6 +3,8 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 
+use crate::native::{Region, Shadow};
+
 /// Buffers are aligned to this, as on a card.
 const ALIGNMENT: usize = 256;
 /// Bytes before and after each buffer.
@@ -15,6 +17,8 @@ const UNDEFINED: [u8; 4] = 0xffd1_5ea5_u32.to_le_bytes();
 struct Allocation {
     start: *mut u8,
     len: usize,
+    /// One for each four bytes if accesses are checked, else none.
+    shadow: Vec<Shadow>,
 }
 
 // SAFETY: the pointer is the allocation's own.
@@ -25,7 +29,7 @@ impl Allocation {
         Layout::from_size_align(len.checked_add(2 * FENCE)?, ALIGNMENT).ok()
     }
 
-    fn new(len: usize) -> Option<Allocation> {
+    fn new(len: usize, checked: bool) -> Option<Allocation> {
         let layout = Allocation::layout(len)?;
         // SAFETY: the layout is not empty; writes stay within it.
         unsafe {
@@ -39,7 +43,8 @@ impl Allocation {
                 start.add(at).write(UNDEFINED[at % 4]);
             }
             start.add(len).write_bytes(FENCE_BYTE, FENCE);
-            Some(Allocation { start, len })
+            let shadow = vec![Shadow::default(); if checked { len.div_ceil(4) } else { 0 }];
+            Some(Allocation { start, len, shadow })
         }
     }
 
@@ -70,12 +75,13 @@ impl Drop for Allocation {
 pub(crate) struct Memory {
     total_bytes: u64,
     used_bytes: u64,
+    checked: bool,
     buffers: BTreeMap<u64, Allocation>,
 }
 
 impl Memory {
-    pub(crate) fn new(total_bytes: u64) -> Memory {
-        Memory { total_bytes, used_bytes: 0, buffers: BTreeMap::new() }
+    pub(crate) fn new(total_bytes: u64, checked: bool) -> Memory {
+        Memory { total_bytes, used_bytes: 0, checked, buffers: BTreeMap::new() }
     }
 
     pub(crate) fn free_bytes(&self) -> u64 {
@@ -91,7 +97,7 @@ impl Memory {
         if len as u64 > self.free_bytes() {
             return None;
         }
-        let allocation = Allocation::new(len)?;
+        let allocation = Allocation::new(len, self.checked)?;
         let address = allocation.start as u64;
         self.used_bytes += len as u64;
         self.buffers.insert(address, allocation);
@@ -114,6 +120,28 @@ impl Memory {
     fn room(&self, address: u64) -> Option<usize> {
         let (start, allocation) = self.buffers.range(..=address).next_back()?;
         allocation.len.checked_sub((address - start) as usize)
+    }
+
+    /// Notes that the host wrote `len` bytes.
+    pub(crate) fn note_upload(&mut self, address: u64, len: usize) {
+        if let Some((start, allocation)) = self.buffers.range_mut(..=address).next_back()
+            && self.checked
+        {
+            let first = (address - start) as usize;
+            for shadow in &mut allocation.shadow[first / 4..(first + len).div_ceil(4)] {
+                shadow.written = 1;
+            }
+        }
+    }
+
+    /// All buffers with their shadows, which are lent as long as nothing else of this is called.
+    pub(crate) fn regions(&mut self) -> Vec<Region> {
+        let region = |(start, allocation): (&u64, &mut Allocation)| Region {
+            start: *start,
+            len: allocation.len as u64,
+            shadow: allocation.shadow.as_mut_ptr(),
+        };
+        self.buffers.iter_mut().map(region).collect()
     }
 
     /// Looks at the fences of the buffer that `address` lies in.

@@ -26,9 +26,64 @@ pub(crate) struct Grid {
     pub(crate) seed: u64,
 }
 
+/// As `Touch` in access.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Touch {
+    launch: u32,
+    block: u32,
+    interval: u32,
+    thread: u16,
+    warp_interval: u16,
+}
+
+/// What is known of four bytes of memory: as `Shadow` in access.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shadow {
+    /// 0 until it is written.
+    pub(crate) written: u32,
+    write: Touch,
+    reads: [Touch; 2],
+}
+
+/// A buffer and its shadow, one for each four bytes: as `Region` in access.h.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Region {
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+    pub(crate) shadow: *mut Shadow,
+}
+
+/// As `Watch` in access.h.
+#[repr(C)]
+struct RawWatch {
+    regions: *const Region,
+    regions_len: u64,
+    launch: u32,
+    report: *mut u8,
+    report_len: u64,
+}
+
+/// For a launch of a checked kernel: all buffers by rising address, and the launch's number, from 1.
+#[derive(Debug)]
+pub(crate) struct Watch<'a> {
+    pub(crate) regions: &'a [Region],
+    pub(crate) launch: u32,
+}
+
 unsafe extern "C" {
-    fn essaim_shim_kernels(count: *mut u32) -> *const RawKernel;
-    fn essaim_shim_run_block(invoke: Invoke, args: *const u64, grid: *const Grid, block: u64, line: *mut u32) -> u32;
+    fn essaim_shim_kernels_plain(count: *mut u32) -> *const RawKernel;
+    fn essaim_shim_kernels_checked(count: *mut u32) -> *const RawKernel;
+    fn essaim_shim_run_block(
+        invoke: Invoke,
+        args: *const u64,
+        grid: *const Grid,
+        block: u64,
+        watch: *const RawWatch,
+        line: *mut u32,
+    ) -> u32;
 }
 
 /// A kernel of the table.
@@ -39,12 +94,13 @@ pub(crate) struct Kernel {
     pub(crate) invoke: Invoke,
 }
 
-/// All kernels.
-pub(crate) fn table() -> Vec<Kernel> {
+/// All kernels, as they are or with every access reported.
+pub(crate) fn table(checked: bool) -> Vec<Kernel> {
     let mut count = 0;
     // SAFETY: gives a static table and its length; names are literals, kinds a static list of their length.
     unsafe {
-        let first = essaim_shim_kernels(&mut count);
+        let list = if checked { essaim_shim_kernels_checked } else { essaim_shim_kernels_plain };
+        let first = list(&mut count);
         let raw = std::slice::from_raw_parts(first, count as usize);
         let describe = |kernel: &RawKernel| Kernel {
             name: CStr::from_ptr(kernel.name).to_str().unwrap_or("a name that is not UTF-8"),
@@ -56,7 +112,7 @@ pub(crate) fn table() -> Vec<Kernel> {
 }
 
 /// What can go wrong in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Some threads wait at the barrier of this line, and others do not or have ended.
     Diverged {
@@ -65,18 +121,40 @@ pub(crate) enum Fault {
     },
     /// A thread's local variables outgrew its stack.
     Stack,
+    /// An access that a checked kernel must not make, in words.
+    Access(String),
 }
 
-/// Runs one block on this CPU thread.
+/// Runs one block on this CPU thread; `watch` for kernels of the checked table, and only for them.
 ///
 /// # Safety
-/// `args` are the kernel's parameters in number and kind, the addresses lead to living memory, and the kernel touches nothing outside it.
-pub(crate) unsafe fn run_block(kernel: &Kernel, args: &[u64], grid: &Grid, block: u64) -> Result<(), Fault> {
+/// `args` are the kernel's parameters in number and kind, the addresses lead to living memory, and the kernel touches nothing outside it. The
+/// regions of a watch have shadows of their length, which nothing else uses.
+pub(crate) unsafe fn run_block(
+    kernel: &Kernel,
+    args: &[u64],
+    grid: &Grid,
+    block: u64,
+    watch: Option<&Watch<'_>>,
+) -> Result<(), Fault> {
     let mut line = 0;
-    // SAFETY: as above; the grid is read only.
-    match unsafe { essaim_shim_run_block(kernel.invoke, args.as_ptr(), grid, block, &mut line) } {
+    let mut report = [0u8; 256];
+    let raw = watch.map(|watch| RawWatch {
+        regions: watch.regions.as_ptr(),
+        regions_len: watch.regions.len() as u64,
+        launch: watch.launch,
+        report: report.as_mut_ptr(),
+        report_len: report.len() as u64,
+    });
+    let watch = raw.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: as above; the grid is read only, and the report is written within its length.
+    match unsafe { essaim_shim_run_block(kernel.invoke, args.as_ptr(), grid, block, watch, &mut line) } {
         0 => Ok(()),
         1 => Err(Fault::Diverged { line }),
-        _ => Err(Fault::Stack),
+        2 => Err(Fault::Stack),
+        _ => {
+            let len = report.iter().position(|byte| *byte == 0).unwrap_or(report.len());
+            Err(Fault::Access(String::from_utf8_lossy(&report[..len]).into_owned()))
+        }
     }
 }

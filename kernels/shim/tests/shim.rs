@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use essaim_cuda_shim::{Call, Counts, Options, Order, ShimDriver, WatchedDriver};
-use essaim_kernels::cuda::{Arg, Device, DeviceError, Driver, Launch};
+use essaim_kernels::cuda::{Arg, Buffer, Device, DeviceError, Driver, Launch};
 
 const ORDERS: [Order; 4] = [Order::Forward, Order::Backward, Order::Shuffled(7), Order::Rotating];
 
@@ -225,5 +225,55 @@ fn a_watched_driver_counts_and_fails_when_told() -> Result<(), DeviceError> {
     assert_eq!(device.buffer::<f32>(1).map(drop), Err(lost));
     drop(x);
     assert_eq!((watched.take_counts().frees, watched.info().ordinal), (1, 0));
+    Ok(())
+}
+
+/// Runs a kernel on a checked device whose buffer of 64 holds ones, and gives what was found.
+fn checked(kernel: &'static str, grid: u32, args: impl Fn(&mut Buffer<f32>) -> Vec<Arg>) -> Option<String> {
+    let device = Device::new(ShimDriver::checked().unwrap());
+    let mut x = device.buffer_from(&[1.0f32; 64]).unwrap();
+    let args = args(&mut x);
+    launch(&device, kernel, grid, 64, &args).err().map(|error| harm(Err(error)))
+}
+
+#[test]
+fn a_checked_device_looks_at_every_access() -> Result<(), DeviceError> {
+    let found = checked("shim_test_all_write", 2, |x| vec![x.view_mut(..).arg()]).unwrap();
+    assert!(found.contains("writes word 0 of a buffer, which thread 0 of block"), "{found}");
+    assert_eq!(checked("shim_test_all_write", 1, |x| vec![x.view_mut(..).arg()]), None);
+
+    let warp = |wait: u32| checked("shim_test_warp_barrier", 1, move |x| vec![x.view_mut(..).arg(), wait.into()]);
+    assert_eq!(warp(1), None);
+    assert!(warp(0).unwrap().contains("of tile, which"), "{:?}", warp(0));
+
+    let found = checked("shim_test_unwritten", 1, |x| vec![x.view_mut(..).arg()]).unwrap();
+    assert!(found.contains("of tile, which nobody wrote"), "{found}");
+    assert_eq!(checked("shim_test_reverse", 1, |x| vec![x.view_mut(..).arg(), 64u32.into()]), None);
+    assert_eq!(checked("shim_test_reverse", 1, |x| vec![x.view_mut(..).arg(), 50u32.into()]), None);
+
+    let device = Device::new(ShimDriver::checked()?);
+    let (x, mut y) = (device.buffer_from(&[1.0f32; 64])?, device.buffer::<f32>(64)?);
+    let mut beyond =
+        |n: u32| launch(&device, "shim_test_reads_beyond", 1, 64, &[x.view(..).arg(), y.view_mut(..).arg(), n.into()]);
+    beyond(63)?;
+    let found = harm(beyond(64));
+    assert!(found.contains("thread 63 of block 0 reads outside every buffer"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_checked_device_finds_races_that_an_order_hides() -> Result<(), DeviceError> {
+    for order in ORDERS {
+        let device = Device::new(ShimDriver::with(Options { order, checked: true, ..Options::default() })?);
+        let mut x = device.buffer_from(&[1u32; 64])?;
+        launch(&device, "shim_test_scan", 1, 64, &[x.view_mut(..).arg()])?;
+        let found = harm(launch(&device, "shim_test_racy_scan", 1, 64, &[x.view_mut(..).arg()]));
+        assert!(found.contains("of sums, which thread"), "{order:?}: {found}");
+    }
+    let device = Device::new(ShimDriver::checked()?);
+    let (x, mut y) = (device.buffer::<f32>(64)?, device.buffer::<f32>(64)?);
+    let copy = [x.view(..).arg(), y.view_mut(..).arg(), 64u64.into()];
+    let found = harm(launch(&device, "essaim_copy", 1, 64, &copy));
+    assert!(found.contains("of a buffer, which nobody wrote"), "{found}");
     Ok(())
 }
