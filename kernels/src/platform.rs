@@ -13,17 +13,22 @@ pub enum Path {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// x86-64 with AVX-512 (F, VL, DQ, BW), AVX2 and FMA.
+    Avx512,
 }
 
 impl Path {
+    /// Every path, slowest first, whether this CPU can run it or not.
+    pub const ALL: [Path; 4] = [Path::Scalar, Path::Portable, Path::Avx2, Path::Avx512];
+
     /// The fastest path that this CPU can run.
     pub fn detect() -> Path {
-        if Path::Avx2.is_available() { Path::Avx2 } else { Path::Portable }
+        Path::available().last().copied().unwrap_or(Path::Portable)
     }
 
     /// Every path that this CPU can run, slowest first.
     pub fn available() -> Vec<Path> {
-        [Path::Scalar, Path::Portable, Path::Avx2].into_iter().filter(|path| path.is_available()).collect()
+        Path::ALL.into_iter().filter(|path| path.is_available()).collect()
     }
 
     /// Whether this CPU can run the path.
@@ -32,8 +37,16 @@ impl Path {
             Path::Scalar | Path::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => {
+                Path::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512bw")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Path::Avx2 => false,
+            Path::Avx2 | Path::Avx512 => false,
         }
     }
 }
@@ -44,13 +57,14 @@ impl fmt::Display for Path {
             Path::Scalar => "scalar",
             Path::Portable => "portable",
             Path::Avx2 => "avx2",
+            Path::Avx512 => "avx512",
         })
     }
 }
 
 /// A name that is no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kernel path {name:?}: use scalar, portable or avx2")]
+#[error("unknown kernel path {name:?}: use scalar, portable, avx2 or avx512")]
 pub struct ParsePathError {
     /// What was given.
     pub name: String,
@@ -64,6 +78,7 @@ impl FromStr for Path {
             "scalar" => Ok(Path::Scalar),
             "portable" => Ok(Path::Portable),
             "avx2" => Ok(Path::Avx2),
+            "avx512" => Ok(Path::Avx512),
             _ => Err(ParsePathError { name: name.chars().take(40).collect() }),
         }
     }
@@ -75,7 +90,7 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_others_are_refused() {
-        for path in [Path::Scalar, Path::Portable, Path::Avx2] {
+        for path in Path::ALL {
             assert_eq!(path.to_string().parse::<Path>(), Ok(path));
         }
         assert_eq!("AVX2".parse::<Path>(), Err(ParsePathError { name: "AVX2".into() }));

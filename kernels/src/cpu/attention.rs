@@ -4,8 +4,8 @@
 //! cache. The backward pass computes the probabilities again from the saved maximum and inverse sum, with the very same
 //! operations, so nothing of size seq² is ever kept. Tiles on the diagonal end or begin with a triangle ([`TAIL`], [`HEAD`]).
 
-use super::isa::{Isa, simd_fn};
-use super::micro::{FULL, HEAD, MR, NR, TAIL, Tile, tile};
+use super::isa::{Isa, NR_MAX, simd_fn};
+use super::micro::{FULL, HEAD, TAIL, Tile, tile};
 use super::pack::{pack_b_columns, pack_b_rows};
 use super::rows;
 use super::scratch::{Scratch, Shared, Slot};
@@ -13,10 +13,15 @@ use crate::exec::Exec;
 use crate::math::exp_with;
 use crate::ops::AttentionShape;
 
-/// Queries of a block in the forward pass, a multiple of the tile's rows.
-const FORWARD_BLOCK: usize = 24;
-/// Queries of a block in the backward pass: longer, since `dk` and `dv` are carried through memory from block to block.
-const BACKWARD_BLOCK: usize = 48;
+/// Queries of a block in the forward pass, at most: whole tiles.
+const FORWARD_BLOCK: usize = 28;
+/// Queries of a block in the backward pass, at most: more, since `dk` and `dv` are carried through memory from block to block.
+const BACKWARD_BLOCK: usize = 56;
+
+/// Queries of a block of whole tiles.
+const fn block<I: Isa>(most: usize) -> usize {
+    most / I::MR * I::MR
+}
 
 /// Sizes that the passes share, in elements.
 #[derive(Clone, Copy)]
@@ -45,8 +50,8 @@ impl Sizes {
             q_stride: heads * hd,
             kv_stride: kv_heads * hd,
             score_stride: seq.next_multiple_of(32) + 16,
-            packed_by_position: seq * hd.next_multiple_of(NR),
-            packed_by_element: seq.next_multiple_of(NR) * hd,
+            packed_by_position: seq * hd.next_multiple_of(NR_MAX),
+            packed_by_element: seq.next_multiple_of(NR_MAX) * hd,
             scale: shape.scale(),
         }
     }
@@ -58,26 +63,26 @@ impl Sizes {
 
     /// Scratch elements of the backward pass.
     fn backward_len(&self) -> usize {
-        let block = 2 * self.hd.next_multiple_of(NR) + 2 * self.score_stride;
+        let block = 2 * self.hd.next_multiple_of(NR_MAX) + 2 * self.score_stride;
         2 * self.packed_by_element + self.packed_by_position + BACKWARD_BLOCK * block
     }
 }
 
 /// Packs the rows `b[rows, hd]` as right operand of a product over the rows.
 #[inline(always)]
-unsafe fn pack_by_position(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {
-    for left in (0..hd).step_by(NR) {
+unsafe fn pack_by_position<I: Isa>(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {
+    for left in (0..hd).step_by(I::NR) {
         // SAFETY: the caller promises `rows` rows of `hd` elements at `b`, and room for their panels.
-        unsafe { pack_b_rows(b.add(left), stride, rows, NR.min(hd - left), target.add(left * rows)) };
+        unsafe { pack_b_rows::<I>(b.add(left), stride, rows, I::NR.min(hd - left), target.add(left * rows)) };
     }
 }
 
 /// Packs the rows `b[rows, hd]`, transposed, as right operand of a product over the elements.
 #[inline(always)]
 unsafe fn pack_by_element<I: Isa>(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {
-    for top in (0..rows).step_by(NR) {
+    for top in (0..rows).step_by(I::NR) {
         // SAFETY: as above.
-        unsafe { pack_b_columns::<I>(b.add(top * stride), stride, hd, NR.min(rows - top), target.add(top * hd)) };
+        unsafe { pack_b_columns::<I>(b.add(top * stride), stride, hd, I::NR.min(rows - top), target.add(top * hd)) };
     }
 }
 
@@ -91,15 +96,15 @@ unsafe fn products_with_positions<I: Isa>(
     packed: *const f32,
     target: *mut f32,
 ) {
-    for left in (0..first + rows).step_by(NR) {
-        for top in (0..rows).step_by(MR) {
+    for left in (0..first + rows).step_by(I::NR) {
+        for top in (0..rows).step_by(I::MR) {
             // SAFETY: the caller promises `rows` rows at `a`, and room for as many rows of scores, which hold whole panels.
             unsafe {
                 let a = a.add(top * s.q_stride);
                 let c = target.add(top * s.score_stride + left);
                 let b = packed.add(left * s.hd);
                 let operands = Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, c, ldc: s.score_stride, load: false };
-                tile::<I, false, FULL>(MR.min(rows - top), NR, operands);
+                tile::<I, false, FULL>(I::MR.min(rows - top), I::NR, operands);
             }
         }
     }
@@ -115,8 +120,8 @@ unsafe fn weighted_positions<I: Isa>(
     packed: *const f32,
     out: *mut f32,
 ) {
-    for left in (0..s.hd).step_by(NR) {
-        for top in (0..rows).step_by(MR) {
+    for left in (0..s.hd).step_by(I::NR) {
+        for top in (0..rows).step_by(I::MR) {
             // SAFETY: the caller promises `rows` rows of weights and of `out`; the panel has a term for every position.
             unsafe {
                 let a = weights.add(top * s.score_stride);
@@ -124,7 +129,7 @@ unsafe fn weighted_positions<I: Isa>(
                 let b = packed.add(left * s.seq);
                 let k = first + top + 1;
                 let operands = Tile { k, a, a_row: s.score_stride, a_k: 1, b, c, ldc: s.q_stride, load: false };
-                tile::<I, false, TAIL>(MR.min(rows - top), NR.min(s.hd - left), operands);
+                tile::<I, false, TAIL>(I::MR.min(rows - top), I::NR.min(s.hd - left), operands);
             }
         }
     }
@@ -140,17 +145,17 @@ unsafe fn weighted_queries<I: Isa>(
     packed: *const f32,
     out: *mut f32,
 ) {
-    for left in (0..s.hd).step_by(NR) {
-        let cols = NR.min(s.hd - left);
-        for top in (0..first + rows).step_by(MR) {
-            let height = MR.min(first + rows - top);
-            // Block and tiles start at multiples of six, so a tile lies before the block's first query, or begins with the
+    for left in (0..s.hd).step_by(I::NR) {
+        let cols = I::NR.min(s.hd - left);
+        for top in (0..first + rows).step_by(I::MR) {
+            let height = I::MR.min(first + rows - top);
+            // Blocks and tiles start at multiples of a tile's rows, so a tile lies before the block's first query, or begins with the
             // query of its own first position.
             let skipped = top.saturating_sub(first);
             // SAFETY: the caller promises `rows` rows of weights and packed terms, and an output row for every position.
             unsafe {
                 let a = weights.add(skipped * s.score_stride + top);
-                let b = packed.add(left * rows + skipped * NR);
+                let b = packed.add(left * rows + skipped * I::NR);
                 let c = out.add(top * s.kv_stride + left);
                 let k = rows - skipped;
                 let operands = Tile { k, a, a_row: 1, a_k: s.score_stride, b, c, ldc: s.kv_stride, load: true };
@@ -181,10 +186,10 @@ simd_fn! {
             let values = keys.add(s.packed_by_element);
             let scores = values.add(s.packed_by_position);
             pack_by_element::<I>(k, s.kv_stride, s.seq, s.hd, keys);
-            pack_by_position(v, s.kv_stride, s.seq, s.hd, values);
+            pack_by_position::<I>(v, s.kv_stride, s.seq, s.hd, values);
             for head in heads {
-                for first in (0..s.seq).step_by(FORWARD_BLOCK) {
-                    let rows = FORWARD_BLOCK.min(s.seq - first);
+                for first in (0..s.seq).step_by(block::<I>(FORWARD_BLOCK)) {
+                    let rows = block::<I>(FORWARD_BLOCK).min(s.seq - first);
                     products_with_positions::<I>(s, head.q.add(first * s.q_stride), first, rows, keys, scores);
                     for row in 0..rows {
                         let row_scores = scores.add(row * s.score_stride);
@@ -271,7 +276,7 @@ simd_fn! {
     fn backward_group<I>(s: &Sizes, kv: &BackwardKeys, heads: &[BackwardHead], scratch: *mut f32) {
         // SAFETY: `attention_backward` checked the slices against the shape and made room for `backward_len` elements of scratch.
         unsafe {
-            let wide = s.hd.next_multiple_of(NR);
+            let wide = s.hd.next_multiple_of(I::NR);
             let keys_by_element = scratch;
             let values_by_element = keys_by_element.add(s.packed_by_element);
             let keys = values_by_element.add(s.packed_by_element);
@@ -281,14 +286,14 @@ simd_fn! {
             let dscores = scores.add(BACKWARD_BLOCK * s.score_stride);
             pack_by_element::<I>(kv.k, s.kv_stride, s.seq, s.hd, keys_by_element);
             pack_by_element::<I>(kv.v, s.kv_stride, s.seq, s.hd, values_by_element);
-            pack_by_position(kv.k, s.kv_stride, s.seq, s.hd, keys);
+            pack_by_position::<I>(kv.k, s.kv_stride, s.seq, s.hd, keys);
             for row in 0..s.seq {
                 std::ptr::write_bytes(kv.dk.add(row * s.kv_stride), 0, s.hd);
                 std::ptr::write_bytes(kv.dv.add(row * s.kv_stride), 0, s.hd);
             }
             for head in heads {
-                for first in (0..s.seq).step_by(BACKWARD_BLOCK) {
-                    let rows = BACKWARD_BLOCK.min(s.seq - first);
+                for first in (0..s.seq).step_by(block::<I>(BACKWARD_BLOCK)) {
+                    let rows = block::<I>(BACKWARD_BLOCK).min(s.seq - first);
                     let at = first * s.q_stride;
                     let (q, dout) = (head.q.add(at), head.dout.add(at));
                     products_with_positions::<I>(s, q, first, rows, keys_by_element, scores);
@@ -302,8 +307,8 @@ simd_fn! {
                         softmax_backward::<I>(s, scores.add(start), dscores.add(start), first + row + 1, factors);
                     }
                     weighted_positions::<I>(s, dscores, first, rows, keys, head.dq.add(at));
-                    pack_by_position(q, s.q_stride, rows, s.hd, queries);
-                    pack_by_position(dout, s.q_stride, rows, s.hd, douts);
+                    pack_by_position::<I>(q, s.q_stride, rows, s.hd, queries);
+                    pack_by_position::<I>(dout, s.q_stride, rows, s.hd, douts);
                     weighted_queries::<I>(s, scores, first, rows, douts, kv.dv);
                     weighted_queries::<I>(s, dscores, first, rows, queries, kv.dk);
                 }

@@ -6,13 +6,15 @@
 
 use std::ops::Range;
 
-use super::isa::simd_fn;
-use super::micro::{FULL, MR, NR, Tile, tile};
+use super::isa::{simd_fn, tile_size};
+use super::micro::{FULL, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
 use super::scratch::{Scratch, Shared, Slot};
 use crate::exec::Exec;
 use crate::gemm::{GemmShape, Layout};
 
+/// Elements of a cache line.
+const LINE: usize = 16;
 /// Terms of a block: a panel of B (384 × 16) stays in the first-level cache. Measured best of 128 to 512.
 const KC: usize = 384;
 /// Rows of a block of A: 168 × 400 elements stay in the second-level cache.
@@ -53,25 +55,27 @@ simd_fn! {
                 } else {
                     pack_a_rows(a.add(row * lda + start), lda, rows, terms, packed_a);
                 }
-                for left in (0..cols).step_by(NR) {
-                    let b = packed_b.add(left * k + start * NR);
-                    let width = NR.min(cols - left);
-                    for top in (0..rows).step_by(MR) {
-                        let height = MR.min(rows - top);
+                for left in (0..cols).step_by(I::NR) {
+                    let b = packed_b.add(left * k + start * I::NR);
+                    let width = I::NR.min(cols - left);
+                    for top in (0..rows).step_by(I::MR) {
+                        let height = I::MR.min(rows - top);
                         let c = c.add((row + top) * ldc + col + left);
                         let load = accumulate || start > 0;
                         // The tile below of C, and a share of the next panel of B, will be needed soon.
-                        for next in MR..2 * MR {
-                            I::prefetch(c.wrapping_add(next * ldc));
+                        for next in I::MR..2 * I::MR {
+                            for at in (0..I::NR).step_by(LINE) {
+                                I::prefetch(c.wrapping_add(next * ldc + at));
+                            }
                         }
-                        let share = (terms * MR).div_ceil(rows);
-                        let next_panel = b.wrapping_add(NR * k + top / MR * share * NR);
+                        let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
+                        let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
                         for line in 0..share {
-                            I::prefetch(next_panel.wrapping_add(line * NR));
+                            I::prefetch(next_panel.wrapping_add(line * LINE));
                         }
                         if by_k {
-                            let a = packed_a.add(top / MR * a_tile_stride(terms));
-                            let operands = Tile { k: terms, a, a_row: 1, a_k: MR, b, c, ldc, load };
+                            let a = packed_a.add(top / I::MR * a_tile_stride(I::MR, terms));
+                            let operands = Tile { k: terms, a, a_row: 1, a_k: I::MR, b, c, ldc, load };
                             tile::<I, true, FULL>(height, width, operands);
                         } else {
                             let a = packed_a.add(top * a_row_stride(terms));
@@ -93,8 +97,8 @@ simd_fn! {
         unsafe {
             if layout == Layout::NT {
                 for panel in panels {
-                    let (col, cols) = (left + panel * NR, NR.min(width - panel * NR));
-                    pack_b_columns::<I>(b.add(col * ldb), ldb, k, cols, packed.add(panel * NR * k));
+                    let (col, cols) = (left + panel * I::NR, I::NR.min(width - panel * I::NR));
+                    pack_b_columns::<I>(b.add(col * ldb), ldb, k, cols, packed.add(panel * I::NR * k));
                 }
                 return;
             }
@@ -102,9 +106,9 @@ simd_fn! {
             for start in (0..k).step_by(PACK_ROWS) {
                 let rows = PACK_ROWS.min(k - start);
                 for panel in panels.clone() {
-                    let (col, cols) = (left + panel * NR, NR.min(width - panel * NR));
-                    let target = packed.add(panel * NR * k + start * NR);
-                    pack_b_rows(b.add(start * ldb + col), ldb, rows, cols, target);
+                    let (col, cols) = (left + panel * I::NR, I::NR.min(width - panel * I::NR));
+                    let target = packed.add(panel * I::NR * k + start * I::NR);
+                    pack_b_rows::<I>(b.add(start * ldb + col), ldb, rows, cols, target);
                 }
             }
         }
@@ -113,16 +117,17 @@ simd_fn! {
 
 /// How C is cut into tasks: rows and columns of each.
 fn cut(exec: &Exec, m: usize, n: usize, k: usize) -> (usize, usize) {
-    let rows = m.div_ceil(m.div_ceil(MC)).next_multiple_of(MR);
+    let (tile_rows, tile_cols) = tile_size(exec.path());
+    let rows = m.div_ceil(m.div_ceil(MC)).next_multiple_of(tile_rows);
     if exec.threads() == 1 {
         return (rows, n);
     }
     let wanted = (m * n * k / TASK_MULTIPLICATIONS).clamp(1, exec.threads() * 4);
     let row_blocks = m.div_ceil(rows);
     let col_blocks = wanted.div_ceil(row_blocks).min(n.div_ceil(128));
-    let cols = n.div_ceil(col_blocks).next_multiple_of(NR);
+    let cols = n.div_ceil(col_blocks).next_multiple_of(tile_cols);
     let row_blocks = wanted.div_ceil(n.div_ceil(cols)).max(row_blocks);
-    let rows = m.div_ceil(row_blocks).next_multiple_of(MR).max(4 * MR);
+    let rows = m.div_ceil(row_blocks).next_multiple_of(tile_rows).max(4 * tile_rows);
     (rows.min(MC), cols)
 }
 
@@ -138,20 +143,21 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
         }
         return;
     }
-    let chunk = (PACKED_B_MAX / k).max(NR) / NR * NR;
-    let mut packed = Scratch::take(Slot::PackedB, chunk.min(n.next_multiple_of(NR)) * k);
+    let (tile_rows, tile_cols) = tile_size(exec.path());
+    let chunk = (PACKED_B_MAX / k).max(tile_cols) / tile_cols * tile_cols;
+    let mut packed = Scratch::take(Slot::PackedB, chunk.min(n.next_multiple_of(tile_cols)) * k);
     let packed = Shared::new(packed.as_mut_ptr());
     let c = Shared::new(c.as_mut_ptr());
     for left in (0..n).step_by(chunk) {
         let width = chunk.min(n - left);
-        exec.for_each_range(width.div_ceil(NR), NR * k, |panels| {
+        exec.for_each_range(width.div_ceil(tile_cols), tile_cols * k, |panels| {
             pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
         });
         let (rows, cols) = cut(exec, m, width, k);
         let col_blocks = width.div_ceil(cols);
         exec.for_each_task(m.div_ceil(rows) * col_blocks, |index| {
             let (row, col) = (index / col_blocks * rows, index % col_blocks * cols);
-            // SAFETY: `col` is a multiple of 16 below `width`: its panel lies within the buffer.
+            // SAFETY: `col` is a multiple of a tile's columns below `width`: its panel lies within the buffer.
             let packed_b = unsafe { packed.get().add(col * k) }.cast_const();
             let task = Task {
                 shape: *shape,
@@ -163,7 +169,7 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
                 col: left + col,
                 cols: cols.min(width - col),
             };
-            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(rows, KC.min(k)));
+            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows, KC.min(k)));
             run_task(exec.path(), &task, packed_a.as_mut_ptr());
         });
     }

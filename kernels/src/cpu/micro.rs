@@ -1,14 +1,9 @@
-//! The micro-kernel of every product: a tile of up to 6 × 16 outputs held in registers while `k` runs.
+//! The micro-kernel of every product: a tile of outputs, 6 × 16 or 14 × 32, held in registers while `k` runs.
 //!
 //! Each output is its own chain over increasing `k`, so the shape of the tile cannot be seen in the result. A triangular part at one end of
 //! `k` serves causal attention, where each row of the tile has one term more than the row before.
 
-use super::isa::Isa;
-
-/// Rows of a tile.
-pub(crate) const MR: usize = 6;
-/// Columns of a tile: two vectors of eight.
-pub(crate) const NR: usize = 16;
+use super::isa::{Isa, MR_MAX, NR_MAX};
 
 /// All rows have the same terms.
 pub(crate) const FULL: u8 = 0;
@@ -34,30 +29,52 @@ pub(crate) struct Tile {
     pub(crate) load: bool,
 }
 
-/// Computes a tile of `rows` ≤ 6 and `cols` ≤ 16.
-///
-/// # Safety
-/// The pointers must be valid for the `rows`, `cols` and terms that the tile and `SHAPE` name; packed B always has 16 columns.
-#[inline(always)]
-pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, cols: usize, t: Tile) {
-    // SAFETY: the caller's promise; a narrow tile is computed in a buffer of full width.
-    unsafe {
-        if cols == NR {
-            return tile_rows::<I, A_BY_K, SHAPE>(rows, t);
-        }
-        let mut wide = [0.0f32; MR * NR];
-        if t.load {
-            for row in 0..rows {
-                std::ptr::copy_nonoverlapping(t.c.add(row * t.ldc), wide.as_mut_ptr().add(row * NR), cols);
+impl Tile {
+    /// The tile of the rows from `row` on.
+    #[inline(always)]
+    unsafe fn below<I: Isa, const A_BY_K: bool, const SHAPE: u8>(self, row: usize) -> Tile {
+        let (a_row, a_k) = if A_BY_K { (1, self.a_k) } else { (self.a_row, 1) };
+        let skipped = if SHAPE == HEAD { row } else { 0 };
+        let more = if SHAPE == TAIL { row } else { 0 };
+        // SAFETY: the caller has this row; in a triangle it begins, or ends, as many terms later.
+        unsafe {
+            Tile {
+                k: self.k - skipped + more,
+                a: self.a.add(row * a_row + skipped * a_k),
+                b: self.b.add(skipped * I::NR),
+                c: self.c.add(row * self.ldc),
+                ..self
             }
-        }
-        tile_rows::<I, A_BY_K, SHAPE>(rows, Tile { c: wide.as_mut_ptr(), ldc: NR, ..t });
-        for row in 0..rows {
-            std::ptr::copy_nonoverlapping(wide.as_ptr().add(row * NR), t.c.add(row * t.ldc), cols);
         }
     }
 }
 
+/// Computes a tile of `rows` ≤ `I::MR` and `cols` ≤ `I::NR`.
+///
+/// # Safety
+/// The pointers must be valid for the `rows`, `cols` and terms that the tile and `SHAPE` name; packed B always has all columns.
+#[inline(always)]
+pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, cols: usize, t: Tile) {
+    debug_assert!(rows <= I::MR && cols <= I::NR, "a tile of {rows} × {cols}");
+    // SAFETY: the caller's promise; a narrow tile is computed in a buffer of full width.
+    unsafe {
+        if cols == I::NR {
+            return tile_rows::<I, A_BY_K, SHAPE>(rows, t);
+        }
+        let mut wide = [0.0f32; MR_MAX * NR_MAX];
+        if t.load {
+            for row in 0..rows {
+                std::ptr::copy_nonoverlapping(t.c.add(row * t.ldc), wide.as_mut_ptr().add(row * I::NR), cols);
+            }
+        }
+        tile_rows::<I, A_BY_K, SHAPE>(rows, Tile { c: wide.as_mut_ptr(), ldc: I::NR, ..t });
+        for row in 0..rows {
+            std::ptr::copy_nonoverlapping(wide.as_ptr().add(row * I::NR), t.c.add(row * t.ldc), cols);
+        }
+    }
+}
+
+/// Rows of a tile that go through together: all, or else powers of two.
 #[inline(always)]
 unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile) {
     // SAFETY: the caller's promise.
@@ -65,14 +82,17 @@ unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t:
         if !I::INLINE_TILES {
             return outlined::<I, A_BY_K, SHAPE>(rows, t);
         }
-        match rows {
-            6 => tile_of::<I, 6, A_BY_K, SHAPE>(t),
-            5 => tile_of::<I, 5, A_BY_K, SHAPE>(t),
-            4 => tile_of::<I, 4, A_BY_K, SHAPE>(t),
-            3 => tile_of::<I, 3, A_BY_K, SHAPE>(t),
-            2 => tile_of::<I, 2, A_BY_K, SHAPE>(t),
-            1 => tile_of::<I, 1, A_BY_K, SHAPE>(t),
-            _ => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+        let mut row = 0;
+        while row < rows {
+            let part = t.below::<I, A_BY_K, SHAPE>(row);
+            row += match rows - row {
+                left if left >= 14 && I::MR >= 14 => part.compute::<I, 14, A_BY_K, SHAPE>(),
+                left if left >= 8 && I::MR >= 8 => part.compute::<I, 8, A_BY_K, SHAPE>(),
+                left if left >= 6 && I::MR == 6 => part.compute::<I, 6, A_BY_K, SHAPE>(),
+                left if left >= 4 => part.compute::<I, 4, A_BY_K, SHAPE>(),
+                left if left >= 2 => part.compute::<I, 2, A_BY_K, SHAPE>(),
+                _ => part.compute::<I, 1, A_BY_K, SHAPE>(),
+            };
         }
     }
 }
@@ -83,68 +103,68 @@ unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t:
 unsafe fn outlined<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile) {
     // SAFETY: the caller's promise; each row of a triangle has the terms that the whole would give it.
     unsafe {
-        if rows == MR && I::TALL_TILES {
-            return tile_of::<I, MR, A_BY_K, SHAPE>(t);
+        if rows == I::MR && I::TALL_TILES {
+            t.compute::<I, 6, A_BY_K, SHAPE>();
+            return;
         }
-        let (a_row, a_k) = if A_BY_K { (1, t.a_k) } else { (t.a_row, 1) };
         for row in 0..rows {
-            let (mut one, skipped) = (t, if SHAPE == HEAD { row } else { 0 });
-            one.a = t.a.add(row * a_row + skipped * a_k);
-            one.b = t.b.add(skipped * NR);
-            one.c = t.c.add(row * t.ldc);
-            one.k = t.k - skipped + if SHAPE == TAIL { row } else { 0 };
-            tile_of::<I, 1, A_BY_K, FULL>(one);
+            t.below::<I, A_BY_K, SHAPE>(row).compute::<I, 1, A_BY_K, FULL>();
         }
     }
 }
 
-#[inline(always)]
-unsafe fn tile_of<I: Isa, const ROWS: usize, const A_BY_K: bool, const SHAPE: u8>(t: Tile) {
-    let (a_row, a_k) = if A_BY_K { (1, t.a_k) } else { (t.a_row, 1) };
-    let (mut a, mut b, mut k) = (t.a, t.b, t.k);
-    let mut acc = [[I::splat(0.0); 2]; ROWS];
-    // SAFETY: the caller promises that every element read and written below exists.
-    unsafe {
-        if t.load {
-            for (row, sums) in acc.iter_mut().enumerate() {
-                *sums = [I::load(t.c.add(row * t.ldc)), I::load(t.c.add(row * t.ldc + 8))];
+impl Tile {
+    /// Computes a tile of `ROWS` rows and all columns; gives `ROWS`.
+    #[inline(always)]
+    unsafe fn compute<I: Isa, const ROWS: usize, const A_BY_K: bool, const SHAPE: u8>(self) -> usize {
+        let t = self;
+        let (a_row, a_k) = if A_BY_K { (1, t.a_k) } else { (t.a_row, 1) };
+        let (mut a, mut b, mut k) = (t.a, t.b, t.k);
+        let mut acc = [[I::splat(0.0); 2]; ROWS];
+        // SAFETY: the caller promises that every element read and written below exists.
+        unsafe {
+            if t.load {
+                for (row, sums) in acc.iter_mut().enumerate() {
+                    *sums = [I::load(t.c.add(row * t.ldc)), I::load(t.c.add(row * t.ldc + I::LANES))];
+                }
             }
-        }
-        if SHAPE == HEAD {
-            for term in 0..ROWS - 1 {
-                let wide = [I::load(b), I::load(b.add(8))];
-                for (row, sums) in acc.iter_mut().enumerate().take(term + 1) {
+            if SHAPE == HEAD {
+                for term in 0..ROWS - 1 {
+                    let wide = [I::load(b), I::load(b.add(I::LANES))];
+                    for (row, sums) in acc.iter_mut().enumerate().take(term + 1) {
+                        let x = I::splat(*a.add(row * a_row));
+                        *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
+                    }
+                    a = a.add(a_k);
+                    b = b.add(I::NR);
+                }
+                k -= ROWS - 1;
+            }
+            for _ in 0..k {
+                let wide = [I::load(b), I::load(b.add(I::LANES))];
+                for (row, sums) in acc.iter_mut().enumerate() {
                     let x = I::splat(*a.add(row * a_row));
                     *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
                 }
                 a = a.add(a_k);
-                b = b.add(NR);
+                b = b.add(I::NR);
             }
-            k -= ROWS - 1;
-        }
-        for _ in 0..k {
-            let wide = [I::load(b), I::load(b.add(8))];
-            for (row, sums) in acc.iter_mut().enumerate() {
-                let x = I::splat(*a.add(row * a_row));
-                *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
-            }
-            a = a.add(a_k);
-            b = b.add(NR);
-        }
-        if SHAPE == TAIL {
-            for first in 1..ROWS {
-                let wide = [I::load(b), I::load(b.add(8))];
-                for (row, sums) in acc.iter_mut().enumerate().skip(first) {
-                    let x = I::splat(*a.add(row * a_row));
-                    *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
+            if SHAPE == TAIL {
+                for first in 1..ROWS {
+                    let wide = [I::load(b), I::load(b.add(I::LANES))];
+                    for (row, sums) in acc.iter_mut().enumerate().skip(first) {
+                        let x = I::splat(*a.add(row * a_row));
+                        *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
+                    }
+                    a = a.add(a_k);
+                    b = b.add(I::NR);
                 }
-                a = a.add(a_k);
-                b = b.add(NR);
+            }
+            for (row, sums) in acc.iter().enumerate() {
+                I::store(t.c.add(row * t.ldc), sums[0]);
+                I::store(t.c.add(row * t.ldc + I::LANES), sums[1]);
             }
         }
-        for (row, sums) in acc.iter().enumerate() {
-            I::store(t.c.add(row * t.ldc), sums[0]);
-            I::store(t.c.add(row * t.ldc + 8), sums[1]);
-        }
+        ROWS
     }
 }

@@ -48,8 +48,8 @@ macro_rules! block {
         let whole = $len / LANES * LANES;
         let mut start = 0;
         while start < whole {
-            for (group, sum) in sums.iter_mut().enumerate() {
-                let ($sums, $at) = (*sum, start + group * 8);
+            for (group, sum) in sums.iter_mut().enumerate().take(LANES / I::LANES) {
+                let ($sums, $at) = (*sum, start + group * I::LANES);
                 *sum = $vector;
             }
             start += LANES;
@@ -86,18 +86,18 @@ macro_rules! by_blocks {
 #[inline(always)]
 fn stored<I: Isa>(sums: [I::V; 4]) -> [f32; LANES] {
     let mut lanes = [0.0f32; LANES];
-    for (group, sum) in sums.into_iter().enumerate() {
-        // SAFETY: four groups of eight lanes.
-        unsafe { I::store(lanes.as_mut_ptr().add(group * 8), sum) };
+    for (group, sum) in sums.into_iter().enumerate().take(LANES / I::LANES) {
+        // SAFETY: whole vectors, 32 lanes in all.
+        unsafe { I::store(lanes.as_mut_ptr().add(group * I::LANES), sum) };
     }
     lanes
 }
 
-/// The eight elements of `x` from `at` on.
+/// The vector of `x` from `at` on.
 #[inline(always)]
-fn eight<I: Isa>(x: &[f32], at: usize) -> I::V {
-    debug_assert!(at + 8 <= x.len(), "eight elements at {at} of {}", x.len());
-    // SAFETY: the loops of this module ask for whole groups of eight within the slice.
+fn vector<I: Isa>(x: &[f32], at: usize) -> I::V {
+    debug_assert!(at + I::LANES <= x.len(), "a vector at {at} of {}", x.len());
+    // SAFETY: the loops of this module ask for whole vectors within the slice.
     unsafe { I::load(x.as_ptr().add(at)) }
 }
 
@@ -106,7 +106,7 @@ fn eight<I: Isa>(x: &[f32], at: usize) -> I::V {
 pub(crate) fn sum<I: Isa>(x: &[f32]) -> f32 {
     by_blocks!(x.len(), |start, len| {
         let x = &x[start..start + len];
-        block!(len, |sums, at| I::vadd(sums, eight::<I>(x, at)), |lane, at| lane + x[at])
+        block!(len, |sums, at| I::vadd(sums, vector::<I>(x, at)), |lane, at| lane + x[at])
     })
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn sum_rounded_squares<I: Isa>(x: &[f32]) -> f32 {
         block!(
             len,
             |sums, at| {
-                let v = eight::<I>(x, at);
+                let v = vector::<I>(x, at);
                 I::vadd(sums, I::vmul(v, v))
             },
             |lane, at| lane + x[at] * x[at]
@@ -132,7 +132,7 @@ pub(crate) fn dot<I: Isa>(x: &[f32], y: &[f32]) -> f32 {
     let y = &y[..x.len()];
     by_blocks!(x.len(), |start, len| {
         let (x, y) = (&x[start..start + len], &y[start..start + len]);
-        block!(len, |sums, at| I::vfma(eight::<I>(x, at), eight::<I>(y, at), sums), |lane, at| I::fma(
+        block!(len, |sums, at| I::vfma(vector::<I>(x, at), vector::<I>(y, at), sums), |lane, at| I::fma(
             x[at], y[at], lane
         ))
     })
@@ -145,14 +145,14 @@ pub(crate) fn max<I: Isa>(x: &[f32]) -> f32 {
     let whole = x.len() / LANES * LANES;
     let mut start = 0;
     while start < whole {
-        for (group, v) in largest.iter_mut().enumerate() {
-            *v = I::vmax(eight::<I>(x, start + group * 8), *v);
+        for (group, v) in largest.iter_mut().enumerate().take(LANES / I::LANES) {
+            *v = I::vmax(vector::<I>(x, start + group * I::LANES), *v);
         }
         start += LANES;
     }
     let [a, b, c, d] = largest;
-    let mut lanes = [0.0f32; 8];
-    // SAFETY: eight lanes.
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    // SAFETY: a vector has no more lanes.
     unsafe { I::store(lanes.as_mut_ptr(), I::vmax(I::vmax(a, b), I::vmax(c, d))) };
     let mut most = f32::NEG_INFINITY;
     for &value in lanes.iter().chain(&x[whole..]) {
@@ -191,8 +191,8 @@ fn exp_block<I: Isa>(x: &mut [f32], max: f32) -> f32 {
     let (whole, rest) = x.as_chunks_mut::<LANES>();
     for lanes in whole {
         exp_lanes::<I>(lanes, max);
-        for (group, sum) in sums.iter_mut().enumerate() {
-            *sum = I::vadd(*sum, eight::<I>(lanes, group * 8));
+        for (group, sum) in sums.iter_mut().enumerate().take(LANES / I::LANES) {
+            *sum = I::vadd(*sum, vector::<I>(lanes, group * I::LANES));
         }
     }
     if !rest.is_empty() {
@@ -201,8 +201,8 @@ fn exp_block<I: Isa>(x: &mut [f32], max: f32) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; LANES];
         lanes[..rest.len()].copy_from_slice(rest);
         exp_lanes::<I>(&mut lanes, max);
-        for (group, sum) in sums.iter_mut().enumerate() {
-            *sum = I::vadd(*sum, eight::<I>(&lanes, group * 8));
+        for (group, sum) in sums.iter_mut().enumerate().take(LANES / I::LANES) {
+            *sum = I::vadd(*sum, vector::<I>(&lanes, group * I::LANES));
         }
         rest.copy_from_slice(&lanes[..rest.len()]);
     }

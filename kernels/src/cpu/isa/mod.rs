@@ -1,0 +1,118 @@
+//! What a fast path must provide, and how a body is compiled for each.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2Isa;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512Isa;
+pub(crate) use portable::PortableIsa;
+
+use crate::fma::Fma;
+use crate::platform::Path;
+
+/// The most rows that a tile has on any path.
+pub(crate) const MR_MAX: usize = 14;
+/// The most columns that a tile has on any path.
+pub(crate) const NR_MAX: usize = 32;
+
+/// A vector of float32, and the instructions of the micro-kernels on it.
+pub(crate) trait Isa: Fma {
+    /// [`Isa::LANES`] float32.
+    type V: Copy;
+    /// Elements of a vector: 8 or 16, so that 32 lanes of a reduction are whole vectors.
+    const LANES: usize;
+    /// Rows of a tile, at most [`MR_MAX`]: as many as the registers hold.
+    const MR: usize;
+    /// Columns of a tile: two vectors.
+    const NR: usize = 2 * Self::LANES;
+    /// Whether tiles must be compiled into the function that calls them, which enables the instructions.
+    const INLINE_TILES: bool;
+    /// Whether a tile's rows go through together.
+    const TALL_TILES: bool;
+
+    /// Copies of `x` in every lane.
+    fn splat(x: f32) -> Self::V;
+
+    /// A vector from `source`.
+    ///
+    /// # Safety
+    /// `source` must be valid for reading a vector's elements.
+    unsafe fn load(source: *const f32) -> Self::V;
+
+    /// A vector to `target`.
+    ///
+    /// # Safety
+    /// `target` must be valid for writing a vector's elements.
+    unsafe fn store(target: *mut f32, v: Self::V);
+
+    /// `a * b + c` in each lane, rounded once.
+    fn vfma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// `a + b` in each lane.
+    fn vadd(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * b` in each lane.
+    fn vmul(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a` where `a > b`, else `b`, which so also stands where either is NaN.
+    fn vmax(a: Self::V, b: Self::V) -> Self::V;
+
+    /// Hints that the cache line at `address` will be read or written soon. Any address is allowed.
+    fn prefetch(address: *const f32);
+
+    /// Eight rows of eight elements at distance `source_row` become eight columns: rows at distance `target_row`.
+    ///
+    /// # Safety
+    /// Both blocks must be valid, for reading and for writing.
+    unsafe fn transpose(source: *const f32, source_row: usize, target: *mut f32, target_row: usize);
+}
+
+/// Rows and columns of a tile of `path`: what buffers and tasks are cut by.
+pub(crate) fn tile_size(path: Path) -> (usize, usize) {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => (Avx2Isa::MR, Avx2Isa::NR),
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => (Avx512Isa::MR, Avx512Isa::NR),
+        _ => (PortableIsa::MR, PortableIsa::NR),
+    }
+}
+
+/// Defines a function `name(path, …)` from one generic body: compiled for any CPU, and again for each set of instructions.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* fn $name:ident<$isa:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        pub(crate) fn $name(path: $crate::Path, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn generic<$isa: $crate::cpu::isa::Isa>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                generic::<$crate::cpu::isa::Avx2Isa>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                generic::<$crate::cpu::isa::Avx512Isa>($($arg),*)
+            }
+
+            match path {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Exec` of this path, and its self-test, exist only where the CPU has AVX2 and FMA.
+                $crate::Path::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: likewise, only where the CPU has the parts of AVX-512 that are enabled above, and AVX2 and FMA.
+                $crate::Path::Avx512 => unsafe { avx512($($arg),*) },
+                _ => generic::<$crate::cpu::isa::PortableIsa>($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use simd_fn;
