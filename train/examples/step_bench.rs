@@ -20,7 +20,7 @@ Usage: step_bench [2m|8m|60m] [--threads N] [--steps N] [--micro-batch N] [--pro
   --micro-batch N   sequences at once (default: the whole batch); changes no bit
   --profile         also print each operator's share of the time, on stderr
 
-ESSAIM_KERNELS=scalar|portable|avx2 chooses the implementation.";
+ESSAIM_KERNELS=scalar|portable|avx2|avx512 chooses the implementation.";
 
 struct Options {
     name: String,

@@ -6,15 +6,14 @@
 
 use std::ops::Range;
 
-use super::isa::{simd_fn, tile_size};
+use super::ahead::{Ahead, LINE};
+use super::isa::{Isa, simd_fn, tile_size};
 use super::micro::{FULL, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
 use super::scratch::{Scratch, Shared, Slot};
 use crate::exec::Exec;
 use crate::gemm::{GemmShape, Layout};
 
-/// Elements of a cache line.
-const LINE: usize = 16;
 /// Terms of a block: a panel of B (384 × 16) stays in the first-level cache. Measured best of 128 to 512.
 const KC: usize = 384;
 /// Rows of a block of A: 168 × 400 elements stay in the second-level cache.
@@ -42,48 +41,75 @@ pub(crate) struct Task {
 
 simd_fn! {
     fn run_task<I>(task: &Task, packed_a: *mut f32) {
-        let Task { shape, a, packed_b, c, row, rows, col, cols } = *task;
-        let GemmShape { layout, k, lda, ldc, accumulate, .. } = shape;
+        let GemmShape { layout, k, lda, .. } = task.shape;
+        let by_k = layout == Layout::TN;
+        let tiles = task.rows.div_ceil(I::MR) * task.cols.div_ceil(I::NR);
         for start in (0..k).step_by(KC) {
             let terms = KC.min(k - start);
-            let by_k = layout == Layout::TN;
+            // What will be packed next: the same rows, or else those below, which are likely this thread's next task.
+            let (next_row, next_start) = match start + terms < k {
+                true => (task.row, start + terms),
+                false => (task.row + task.rows, 0),
+            };
+            let next_terms = KC.min(k - next_start);
             // SAFETY: `gemm` checked the slices against the shape; the task's rows, columns and terms lie within it, and `packed_a`
-            // has room for a block of `rows` × `terms`.
+            // has room for a block of `rows` × `terms`. (The block ahead may lie outside: it is not read.)
             unsafe {
                 if by_k {
-                    pack_a_columns::<I>(a.add(start * lda + row), lda, rows, terms, packed_a);
+                    pack_a_columns::<I>(task.a.add(start * lda + task.row), lda, task.rows, terms, packed_a);
+                    let next = task.a.wrapping_add(next_start * lda + next_row);
+                    multiply_block::<I, true>(task, start, terms, packed_a, Ahead::new(next, lda, next_terms, task.rows, tiles));
                 } else {
-                    pack_a_rows(a.add(row * lda + start), lda, rows, terms, packed_a);
+                    pack_a_rows(task.a.add(task.row * lda + start), lda, task.rows, terms, packed_a);
+                    let next = task.a.wrapping_add(next_row * lda + next_start);
+                    multiply_block::<I, false>(task, start, terms, packed_a, Ahead::new(next, lda, task.rows, next_terms, tiles));
                 }
-                for left in (0..cols).step_by(I::NR) {
-                    let b = packed_b.add(left * k + start * I::NR);
-                    let width = I::NR.min(cols - left);
-                    for top in (0..rows).step_by(I::MR) {
-                        let height = I::MR.min(rows - top);
-                        let c = c.add((row + top) * ldc + col + left);
-                        let load = accumulate || start > 0;
-                        // The tile below of C, and a share of the next panel of B, will be needed soon.
-                        for next in I::MR..2 * I::MR {
-                            for at in (0..I::NR).step_by(LINE) {
-                                I::prefetch(c.wrapping_add(next * ldc + at));
-                            }
-                        }
-                        let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
-                        let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
-                        for line in 0..share {
-                            I::prefetch(next_panel.wrapping_add(line * LINE));
-                        }
-                        if by_k {
-                            let a = packed_a.add(top / I::MR * a_tile_stride(I::MR, terms));
-                            let operands = Tile { k: terms, a, a_row: 1, a_k: I::MR, b, c, ldc, load };
-                            tile::<I, true, FULL>(height, width, operands);
-                        } else {
-                            let a = packed_a.add(top * a_row_stride(terms));
-                            let operands = Tile { k: terms, a, a_row: a_row_stride(terms), a_k: 1, b, c, ldc, load };
-                            tile::<I, false, FULL>(height, width, operands);
-                        }
+            }
+        }
+    }
+}
+
+/// A packed block of A times every panel of the task, over the terms from `start` on.
+///
+/// # Safety
+/// The task's pointers must be valid for its shape, and `packed_a` must hold its block.
+#[inline(always)]
+unsafe fn multiply_block<I: Isa, const BY_K: bool>(
+    task: &Task,
+    start: usize,
+    terms: usize,
+    packed_a: *const f32,
+    mut ahead: Ahead,
+) {
+    let Task { shape, packed_b, c, row, rows, col, cols, .. } = *task;
+    let GemmShape { k, ldc, accumulate, .. } = shape;
+    for left in (0..cols).step_by(I::NR) {
+        let width = I::NR.min(cols - left);
+        for top in (0..rows).step_by(I::MR) {
+            ahead.fetch::<I>();
+            // SAFETY: the caller's promise.
+            unsafe {
+                let b = packed_b.add(left * k + start * I::NR);
+                let c = c.add((row + top) * ldc + col + left);
+                // The tile below of C will be needed soon.
+                for next in I::MR..2 * I::MR {
+                    for at in (0..I::NR).step_by(LINE) {
+                        I::prefetch(c.wrapping_add(next * ldc + at));
                     }
                 }
+                if I::LANES == 8 {
+                    // So will a share of the next panel of B. (A wide panel does not stay in the first-level cache anyway.)
+                    let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
+                    let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
+                    for line in 0..share {
+                        I::prefetch(next_panel.wrapping_add(line * LINE));
+                    }
+                }
+                let a_row = if BY_K { 1 } else { a_row_stride(terms) };
+                let a_k = if BY_K { I::MR } else { 1 };
+                let a = packed_a.add(if BY_K { top / I::MR * a_tile_stride(I::MR, terms) } else { top * a_row });
+                let operands = Tile { k: terms, a, a_row, a_k, b, c, ldc, load: accumulate || start > 0 };
+                tile::<I, BY_K, FULL>(I::MR.min(rows - top), width, operands);
             }
         }
     }

@@ -6,6 +6,7 @@ mod pack;
 mod rows;
 mod scratch;
 
+mod ahead;
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;

@@ -4,8 +4,8 @@ use super::Isa;
 use super::avx2::transpose_8x8;
 use crate::fma::Fma;
 use std::arch::x86_64::{
-    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_storeu_ps,
+    __m512, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 /// AVX-512: foundation, 32-bit and 64-bit words, bytes and words, short vectors. Its methods compile to those instructions only inside a function that enables them, where [`super::simd_fn`] puts them.
@@ -72,6 +72,12 @@ impl Isa for Avx512Isa {
     fn prefetch(address: *const f32) {
         // SAFETY: as in `splat`; a hint never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far(address: *const f32) {
+        // SAFETY: as in `splat`; a hint never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]

@@ -65,6 +65,9 @@ pub(crate) trait Isa: Fma {
     /// Hints that the cache line at `address` will be read or written soon. Any address is allowed.
     fn prefetch(address: *const f32);
 
+    /// As [`Isa::prefetch`], into the second-level cache: for what is needed later.
+    fn prefetch_far(address: *const f32);
+
     /// Eight rows of eight elements at distance `source_row` become eight columns: rows at distance `target_row`.
     ///
     /// # Safety
