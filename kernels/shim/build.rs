@@ -4,6 +4,7 @@
 //! NaN at the start of a block; kernels lose their `extern "C"`, so that they can be compiled twice; and `#line` keeps the compiler's messages at the
 //! original.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -15,11 +16,13 @@ fn main() {
     println!("cargo::rerun-if-changed={}", cuda.display());
     println!("cargo::rerun-if-changed={}", cpp.display());
 
-    let mut names = Vec::new();
+    let (mut names, mut namespaces) = (Vec::new(), BTreeSet::new());
     for folder in [&cuda, &cpp] {
         for path in sources(folder) {
             let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             names.extend(kernels(&text));
+            let opened = text.lines().filter_map(|line| line.strip_prefix("namespace ")?.strip_suffix(" {"));
+            namespaces.extend(opened.map(str::to_owned));
             let file = path.file_name().expect("a file of a folder");
             let marked = format!(
                 "#line 1 \"{}\"\n{}",
@@ -32,7 +35,8 @@ fn main() {
 
     for (variant, flags) in [("plain", &PLAIN[..]), ("checked", &CHECKED[..])] {
         let path = out.join(format!("{variant}.cpp"));
-        fs::write(&path, unit(variant, &names)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        fs::write(&path, unit(variant, &names, &namespaces))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         compile(variant, &path, &[&out, &cpp], flags);
     }
     compile("runtime", &cpp.join("runtime.cpp"), &[&cpp], &["-O2"]);
@@ -44,7 +48,7 @@ const PLAIN: [&str; 2] = ["-O2", "-ftree-vectorize"];
 const CHECKED: [&str; 2] = ["-O1", "-fsanitize=thread"];
 
 /// The kernels and a table of them. All of it is private to its file, for there are two such files.
-fn unit(variant: &str, names: &[String]) -> String {
+fn unit(variant: &str, names: &[String], namespaces: &BTreeSet<String>) -> String {
     let mut unit = String::new();
     for header in ["<math.h>", "<stdint.h>", "<string.h>", "<type_traits>", "<utility>", "\"interface.h\""] {
         let _ = writeln!(unit, "#include {header}");
@@ -52,6 +56,9 @@ fn unit(variant: &str, names: &[String]) -> String {
     unit.push_str("namespace {\n");
     for part in ["shim.h", "essaim.cu", "tests.cu", "registry.h"] {
         let _ = writeln!(unit, "#include \"{part}\"");
+    }
+    for namespace in namespaces {
+        let _ = writeln!(unit, "using namespace {namespace};");
     }
     unit.push_str("const ::shim::Kernel TABLE[] = {\n");
     for name in names {
