@@ -187,6 +187,7 @@ fn reductions() {
     everywhere(|exec| {
         let sum = |x: &[f32]| reduce::sum(exec, x);
         let dot = |x: &[f32], y: &[f32]| reduce::dot(exec, x, y);
+        let both_sides: Vec<f32> = (0..64).map(|i| if i % 2 == 0 { f32::MAX } else { -f32::MAX }).collect();
         let cases = [
             ("sum of nothing", sum(&[]), 0.0),
             ("sum of negative zeros", sum(&[-0.0; 50]), 0.0),
@@ -195,6 +196,7 @@ fn reductions() {
             ("sum with a NaN", sum(&[1.0, f32::from_bits(0xffc1_2345)]), math::CANONICAL_NAN),
             ("sum that overflows", sum(&[f32::MAX, f32::MAX]), INF),
             ("sum whose lane overflows", sum(&[&[f32::MAX; 64][..], &[-f32::MAX; 64]].concat()), INF),
+            ("sum whose lanes overflow to both sides", sum(&both_sides), math::CANONICAL_NAN),
             ("squares that vanish", reduce::sum_squares(exec, &[1e-30; 100]), 0.0),
             ("squares that overflow", reduce::sum_squares(exec, &[-2e19]), INF),
             ("squares of infinities", reduce::sum_squares(exec, &[-INF, INF]), INF),
@@ -330,6 +332,8 @@ fn swiglu() {
         same(exec, "infinite gates", &[forward(INF, 2.0), forward(-INF, 2.0)], &[INF, NAN]);
         same(exec, "gradient at zero", &backward(0.0, 2.0, 1.0), &[1.0, 0.0]);
         same(exec, "gradient at negative zero", &backward(-0.0, 2.0, 1.0), &[1.0, -0.0]);
+        same(exec, "gradient at a subnormal", &backward(TINY, 2.0, 1.0), &[1.0, 0.0]);
+        same(exec, "gradient at a negative subnormal", &backward(-TINY, 2.0, 1.0), &[1.0, -0.0]);
         same(exec, "gradient of a closed gate", &backward(-89.0, 1.0, 1.0), &[-0.0, -0.0]);
         same(exec, "gradient of an open gate", &backward(89.0, 1.0, 1.0), &[1.0, 89.0]);
         same(exec, "gradient at infinity", &backward(INF, 1.0, 1.0), &[NAN, INF]);
@@ -363,6 +367,9 @@ fn cross_entropy() {
             ("a difference that overflows", loss([-f32::MAX, f32::MAX]), [INF, -2.0, 2.0]),
         ];
         cases.iter().for_each(|(name, got, want)| same(exec, name, got, want));
+        let (mut gradient, mut losses) = ([-3.0], [7.0]);
+        ops::cross_entropy_forward_backward(exec, &mut gradient, &[0], &mut losses, -2.0);
+        same(exec, "one logit only", &[losses[0], gradient[0]], &[0.0, -0.0]);
     });
 }
 
