@@ -214,7 +214,8 @@ impl ShimDriver {
         for (number, (arg, kind)) in launch.args.iter().zip(kernel.kinds).enumerate() {
             let parameter = KINDS[usize::from(*kind)];
             args.push(match (*arg, parameter) {
-                (Arg::Address(address), Parameter::Address) if state.memory.holds(address, 0) => address,
+                // Null is a value like any other; what reads it fails.
+                (Arg::Address(address), Parameter::Address) if address == 0 || state.memory.holds(address, 0) => address,
                 (Arg::Address(address), Parameter::Address) => {
                     return Err(wrong(format!("argument {number} points to {address:#x}, which is in no buffer")));
                 }
