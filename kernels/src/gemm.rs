@@ -30,7 +30,7 @@ pub(crate) struct GemmShape {
 
 impl GemmShape {
     /// Panics unless the slices hold the matrices.
-    fn check(&self, a_len: usize, b_len: usize, c_len: usize) {
+    pub(crate) fn check(&self, a_len: usize, b_len: usize, c_len: usize) {
         let holds = |name: &str, rows: usize, cols: usize, stride: usize, len: usize| {
             assert!(stride >= cols || rows <= 1, "{name}: leading dimension {stride} below the {cols} columns");
             // Unsafe code relies on this check: a size that wraps around must not pass it.

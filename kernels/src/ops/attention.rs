@@ -58,14 +58,24 @@ impl AttentionShape {
     }
 
     fn check(&self, of_q: &[&[f32]], of_kv: &[&[f32]], stats: &[f32]) {
+        self.check_lens(of_q.iter().map(|x| x.len()), of_kv.iter().map(|x| x.len()), stats.len());
+    }
+
+    /// As `check`, of lengths.
+    pub(crate) fn check_lens(
+        &self,
+        mut of_q: impl Iterator<Item = usize>,
+        mut of_kv: impl Iterator<Item = usize>,
+        stats: usize,
+    ) {
         // Unsafe code relies on these checks: sizes whose product wraps around must not pass them.
         let sizes = [self.batch, self.seq, self.heads.max(2), self.head_dim.max(2)];
         let product = sizes.into_iter().try_fold(1usize, usize::checked_mul);
         assert!(product.is_some(), "the sizes of {self:?} overflow");
         assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads), "heads must divide: {self:?}");
-        assert!(of_q.iter().all(|x| x.len() == self.q_len()), "q, out and their gradients must be {self:?}");
-        assert!(of_kv.iter().all(|x| x.len() == self.kv_len()), "k, v and their gradients must be {self:?}");
-        assert_eq!(stats.len(), self.stats_len(), "stats must be [batch, heads, seq, 2] of {self:?}");
+        assert!(of_q.all(|len| len == self.q_len()), "q, out and their gradients must be {self:?}");
+        assert!(of_kv.all(|len| len == self.kv_len()), "k, v and their gradients must be {self:?}");
+        assert_eq!(stats, self.stats_len(), "stats must be [batch, heads, seq, 2] of {self:?}");
     }
 }
 

@@ -15,7 +15,7 @@ pub struct LinearShape {
 }
 
 impl LinearShape {
-    fn check(&self, x: usize, w: usize, y: usize) {
+    pub(crate) fn check(&self, x: usize, w: usize, y: usize) {
         assert_eq!(x, self.tokens * self.inputs, "x or dx must be [tokens, inputs] = {self:?}");
         assert_eq!(w, self.outputs * self.inputs, "w or dw must be [outputs, inputs] = {self:?}");
         assert_eq!(y, self.tokens * self.outputs, "y or dy must be [tokens, outputs] = {self:?}");

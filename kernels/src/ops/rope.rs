@@ -16,6 +16,18 @@ pub struct RopeShape {
     pub head_dim: usize,
 }
 
+impl RopeShape {
+    /// Panics unless the lengths fit; the rows of `x`.
+    pub(crate) fn check(&self, x: usize, cos: usize, sin: usize) -> usize {
+        let width = self.heads * self.head_dim;
+        assert!(self.head_dim.is_multiple_of(2), "odd head_dim in {self:?}");
+        assert!(width > 0 && x.is_multiple_of(width), "{x} elements are no rows of {self:?}");
+        let table = self.seq * self.head_dim / 2;
+        assert!(cos == table && sin == table, "tables of {cos} and {sin} for {self:?}");
+        x / width
+    }
+}
+
 /// The tables `cos[seq, head_dim / 2]` and `sin[seq, head_dim / 2]` of the angles `pos * theta^(-2 i / head_dim)`, in float64 with the
 /// pinned [`scalar64`] functions, rounded once at the end.
 ///
@@ -47,11 +59,8 @@ pub fn rope_backward(exec: &Exec, shape: RopeShape, dx: &mut [f32], cos: &[f32],
 }
 
 fn rope(exec: &Exec, shape: &RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32], inverse: bool) {
+    shape.check(x.len(), cos.len(), sin.len());
     let width = shape.heads * shape.head_dim;
-    assert!(shape.head_dim.is_multiple_of(2), "odd head_dim in {shape:?}");
-    assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no rows of {shape:?}", x.len());
-    let table = shape.seq * shape.head_dim / 2;
-    assert!(cos.len() == table && sin.len() == table, "tables of {} and {} for {shape:?}", cos.len(), sin.len());
     match exec.path() {
         Path::Scalar => reference::rope::rope(shape, x, cos, sin, inverse),
         path => {
