@@ -188,4 +188,20 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_nesterov_update(flo
     store_four(momentum, i, n, bs);
 }
 
+// The elementary functions by themselves, for tests.
+template <float (*function)(float)>
+DEVICE void map(float* x, u64 n) {
+    const u64 i = first_of_four();
+    if (i >= n) return;
+    Four xs = load_four(x, i, n);
+#pragma unroll
+    for (int e = 0; e < 4; e++) xs.at[e] = function(xs.at[e]);
+    store_four(x, i, n, xs);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_exp_slice(float* x, u64 n) { map<exact_exp>(x, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_log_slice(float* x, u64 n) { map<exact_log>(x, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_rsqrt_slice(float* x, u64 n) { map<exact_rsqrt>(x, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_sigmoid_slice(float* x, u64 n) { map<exact_sigmoid>(x, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_silu_slice(float* x, u64 n) { map<exact_silu>(x, n); }
+
 }  // namespace elementwise

@@ -51,6 +51,8 @@ DEVICE float exact_log(float x) {
     return x < 0.0f || x != x ? canonical_nan() : result;
 }
 
+DEVICE float exact_rsqrt(float x) { return canonical(f_div(1.0f, f_sqrt(x))); }
+
 DEVICE float exact_sigmoid(float x) { return canonical(f_div(1.0f, f_add(1.0f, exact_exp(-x)))); }
 
 DEVICE float exact_silu(float x) { return canonical(f_mul(x, exact_sigmoid(x))); }

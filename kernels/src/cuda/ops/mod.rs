@@ -14,6 +14,7 @@ mod elementwise;
 mod embedding;
 mod launch;
 mod loss;
+mod math;
 mod moments;
 mod norm;
 mod optim;
@@ -28,6 +29,7 @@ pub use elementwise::{
 };
 pub use embedding::{embedding_backward, embedding_forward, embedding_scratch_len};
 pub use loss::{cross_entropy_forward_backward, cross_entropy_losses};
+pub use math::{exp_slice, log_slice, rsqrt_slice, sigmoid_slice, silu_slice};
 pub use moments::{col_means, row_means, span};
 pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use optim::{adamw_update, adamw_update_if, nesterov_update, nesterov_update_if};
