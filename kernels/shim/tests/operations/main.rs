@@ -4,8 +4,6 @@
 
 #[path = "../../../tests/common/mod.rs"]
 mod common;
-mod device_only;
-mod edges;
 mod on_device;
 #[path = "../../../tests/common/operators.rs"]
 mod operators;

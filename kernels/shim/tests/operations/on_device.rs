@@ -102,9 +102,7 @@ impl Run<'_> {
         let (dq_view, dk_view, dv_view) = (dq.view_mut(..), dk.view_mut(..), dv.view_mut(..));
         let (saved, device) = ((out.view(..), stats.view(..)), self.device);
         let scratch = scratch.view_mut(..);
-        ops::attention_backward(
-            device, shape, q, k, v, saved.0, saved.1, dout, dq_view, dk_view, dv_view, scratch,
-        )?;
+        ops::attention_backward(device, shape, q, k, v, saved.0, saved.1, dout, dq_view, dk_view, dv_view, scratch)?;
         Ok(vec![
             ("out", read(&out)?),
             ("stats", read(&stats)?),

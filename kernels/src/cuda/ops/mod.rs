@@ -24,8 +24,8 @@ mod rope;
 
 pub use attention::{attention_backward, attention_forward, attention_scratch_len};
 pub use elementwise::{
-    add, add_assign, axpby, axpby_if, copy, div_assign, fill, lerp, mul_assign, scale, scale_by, scale_into, scaled_add,
-    scaled_sum, sqrt_assign, sub, swiglu_backward, swiglu_forward,
+    add, add_assign, axpby, axpby_if, copy, div_assign, fill, lerp, mul_assign, scale, scale_by, scale_into,
+    scaled_add, scaled_sum, sqrt_assign, sub, swiglu_backward, swiglu_forward,
 };
 pub use embedding::{embedding_backward, embedding_forward, embedding_scratch_len};
 pub use loss::{cross_entropy_forward_backward, cross_entropy_losses};

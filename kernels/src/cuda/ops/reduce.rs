@@ -163,12 +163,7 @@ pub fn row_sum_squares(device: &Device, x: View<'_, f32>, out: ViewMut<'_, f32>)
 ///
 /// # Panics
 /// When the lengths differ or `x` is no whole number of rows.
-pub fn row_dots(
-    device: &Device,
-    x: View<'_, f32>,
-    y: View<'_, f32>,
-    out: ViewMut<'_, f32>,
-) -> Result<(), DeviceError> {
+pub fn row_dots(device: &Device, x: View<'_, f32>, y: View<'_, f32>, out: ViewMut<'_, f32>) -> Result<(), DeviceError> {
     assert_eq!(x.len(), y.len(), "dots of different lengths");
     rows_by(device, "essaim_row_dots", &[x.arg(), y.arg()], x.len(), out)
 }
