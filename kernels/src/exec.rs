@@ -96,7 +96,7 @@ impl Exec {
         Exec::new(Path::detect(), threads)
     }
 
-    /// A context on the path named by the environment variable `ESSAIM_KERNELS` (`scalar`, `portable`, `avx2` or `avx512`), else as
+    /// A context on the path named by the environment variable `ESSAIM_KERNELS` (`scalar`, `portable`, `avx2`, `avx512` or `neon`), else as
     /// [`Exec::detect`].
     ///
     /// # Errors

@@ -15,11 +15,13 @@ pub enum Path {
     Avx2,
     /// x86-64 with AVX-512 (F, VL, DQ, BW), AVX2 and FMA.
     Avx512,
+    /// 64-bit Arm with NEON.
+    Neon,
 }
 
 impl Path {
     /// Every path, slowest first, whether this CPU can run it or not.
-    pub const ALL: [Path; 4] = [Path::Scalar, Path::Portable, Path::Avx2, Path::Avx512];
+    pub const ALL: [Path; 5] = [Path::Scalar, Path::Portable, Path::Avx2, Path::Avx512, Path::Neon];
 
     /// The fastest path that this CPU can run.
     pub fn detect() -> Path {
@@ -47,6 +49,8 @@ impl Path {
             }
             #[cfg(not(target_arch = "x86_64"))]
             Path::Avx2 | Path::Avx512 => false,
+            // Part of the base architecture, and of every build for it that has hardware floats.
+            Path::Neon => cfg!(target_arch = "aarch64"),
         }
     }
 }
@@ -58,13 +62,14 @@ impl fmt::Display for Path {
             Path::Portable => "portable",
             Path::Avx2 => "avx2",
             Path::Avx512 => "avx512",
+            Path::Neon => "neon",
         })
     }
 }
 
 /// A name that is no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kernel path {name:?}: use scalar, portable, avx2 or avx512")]
+#[error("unknown kernel path {name:?}: use scalar, portable, avx2, avx512 or neon")]
 pub struct ParsePathError {
     /// What was given.
     pub name: String,
@@ -79,6 +84,7 @@ impl FromStr for Path {
             "portable" => Ok(Path::Portable),
             "avx2" => Ok(Path::Avx2),
             "avx512" => Ok(Path::Avx512),
+            "neon" => Ok(Path::Neon),
             _ => Err(ParsePathError { name: name.chars().take(40).collect() }),
         }
     }

@@ -161,4 +161,25 @@ mod tests {
         assert_eq!(under(DEFAULT | 1 << 13), Err("ties round to even, up"), "rounding down");
         assert_eq!(under(DEFAULT | 3 << 13), Err("ties round to even, up"), "rounding to zero");
     }
+    /// The same on 64-bit Arm, whose one bit flushes inputs and results.
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn flushed_subnormals_and_other_rounding_are_refused() {
+        use std::arch::asm;
+        let set = |control: u64| {
+            // SAFETY: sets rounding and flushing of this thread, which are put back before anything else is computed.
+            unsafe { asm!("msr fpcr, {}", in(reg) control, options(nostack, nomem)) };
+        };
+        let under = |control: u64| {
+            set(control);
+            let verdict = environment();
+            set(0);
+            verdict.map_err(|error| error.what)
+        };
+        assert_eq!(under(0), Ok(()));
+        assert_eq!(under(1 << 24), Err("subnormal results are kept (FTZ off)"));
+        assert_eq!(under(1 << 22), Err("ties round to even, down"), "rounding up");
+        assert_eq!(under(2 << 22), Err("ties round to even, up"), "rounding down");
+        assert_eq!(under(3 << 22), Err("ties round to even, up"), "rounding to zero");
+    }
 }

@@ -51,7 +51,7 @@ fn the_environment_variable_chooses_the_path() {
     assert!(output_with(None).contains(&format!("path={}\n", Path::detect())));
     let refused = output_with(Some("fast"));
     assert!(
-        refused.contains("ESSAIM_KERNELS: unknown kernel path \"fast\": use scalar, portable, avx2 or avx512"),
+        refused.contains("ESSAIM_KERNELS: unknown kernel path \"fast\": use scalar, portable, avx2, avx512 or neon"),
         "{refused}"
     );
 }

@@ -74,7 +74,7 @@ pub struct BenchResult {
     pub config: &'static str,
     /// Parameters of the model.
     pub parameters: u64,
-    /// Kernel path: `avx2`, `portable`, `scalar`.
+    /// Kernel path: `avx512`, `avx2`, `neon`, `portable`, `scalar`.
     pub path: String,
     /// Threads.
     pub threads: usize,

@@ -4,12 +4,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2Isa;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512Isa;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::NeonIsa;
 pub(crate) use portable::PortableIsa;
 
 use crate::fma::Fma;
@@ -82,6 +86,8 @@ pub(crate) fn tile_size(path: Path) -> (usize, usize) {
         Path::Avx2 => (Avx2Isa::MR, Avx2Isa::NR),
         #[cfg(target_arch = "x86_64")]
         Path::Avx512 => (Avx512Isa::MR, Avx512Isa::NR),
+        #[cfg(target_arch = "aarch64")]
+        Path::Neon => (NeonIsa::MR, NeonIsa::NR),
         _ => (PortableIsa::MR, PortableIsa::NR),
     }
 }
@@ -113,6 +119,8 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: likewise, only where the CPU has the parts of AVX-512 that are enabled above, and AVX2 and FMA.
                 $crate::Path::Avx512 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::Path::Neon => generic::<$crate::cpu::isa::NeonIsa>($($arg),*),
                 _ => generic::<$crate::cpu::isa::PortableIsa>($($arg),*),
             }
         }
