@@ -26,7 +26,7 @@ fn main() {
             let file = path.file_name().expect("a file of a folder");
             let marked = format!(
                 "#line 1 \"{}\"\n{}",
-                path.display(),
+                file.display(),
                 mark_shared(&text).replace("extern \"C\" __global__", "__global__")
             );
             fs::write(out.join(file), marked).unwrap_or_else(|error| panic!("{}: {error}", out.display()));

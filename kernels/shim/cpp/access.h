@@ -39,8 +39,11 @@ struct Watch {
     const Region* regions;
     uint64_t regions_len;
     uint32_t launch;
-    char* report;  // What was found first; empty while nothing was.
-    uint64_t report_len;
+};
+
+// What went wrong first, in words; empty while nothing did.
+struct Report {
+    char text[256];
 };
 
 struct SharedArray {
@@ -53,7 +56,10 @@ extern "C" char __executable_start, _end;
 
 class Access {
 public:
-    void begin(const Watch* watch) { watch_ = watch; }
+    void begin(const Watch* watch, Report* report) {
+        watch_ = watch;
+        report_ = report;
+    }
     void end() { watch_ = nullptr; }
     bool active() const { return watch_ != nullptr; }
 
@@ -77,7 +83,7 @@ public:
     bool allows(uint64_t address, uint64_t len, bool writes, const char* stack, size_t stack_len) {
         if (address - (uint64_t)stack < stack_len || address - (uint64_t)&here < sizeof(here)) return true;
         for (uint64_t at = address & ~3ull; at < address + len; at += 4) word(at, writes);
-        return !watch_->report[0];
+        return !report_->text[0];
     }
 
 private:
@@ -150,12 +156,13 @@ private:
 
     template <class... T>
     void say(const char* format, T... values) {
-        if (watch_->report[0]) return;
-        int len = snprintf(watch_->report, watch_->report_len, "thread %u of block %u ", here.linear, block_);
-        snprintf(watch_->report + len, watch_->report_len - len, format, values...);
+        if (report_->text[0]) return;
+        int len = snprintf(report_->text, sizeof(report_->text), "thread %u of block %u ", here.linear, block_);
+        snprintf(report_->text + len, sizeof(report_->text) - len, format, values...);
     }
 
     const Watch* watch_ = nullptr;
+    Report* report_ = nullptr;
     std::map<uint64_t, SharedArray> arrays_;
     std::vector<uint16_t> warp_intervals_;
     uint32_t block_ = 0, interval_ = 0;

@@ -2,6 +2,8 @@
 // a thread that never waits costs a function call. Everything here belongs to one CPU thread.
 #pragma once
 
+#include <string.h>
+
 #include <vector>
 
 #include "access.h"
@@ -21,7 +23,7 @@ enum class State : unsigned char { New, Ready, AtBarrier, InWarp, Ended };
 struct Thread {
     Fiber* fiber;
     Index index;
-    unsigned line;  // Of the barrier it waits at.
+    Site site;  // Where it waits.
     State state;
 };
 
@@ -36,8 +38,9 @@ public:
     // Watches the memory that kernels touch.
     Access access;
 
-    // Runs a block whose indices stand in `here`. `line` is where the first thread of a diverged block waits.
-    Ending run(Invoke invoke, const uint64_t* args, Order order, uint64_t seed, unsigned* line) {
+    // Runs a block whose indices stand in `here`, with no barrier at `skipped`. `site` is where the first thread of a diverged block waits.
+    Ending run(Invoke invoke, const uint64_t* args, Order order, uint64_t seed, Site skipped, Site* site) {
+        skipped_ = skipped;
         invoke_ = invoke;
         args_ = args;
         count_ = here.block_dim.x * here.block_dim.y * here.block_dim.z;
@@ -55,27 +58,28 @@ public:
         while (ended_ < count_) {
             if (order == SHUFFLED) shuffle();
             sweep();
-            if (stopped_) return give_up(WAITING, line);
+            if (stopped_) return give_up(WAITING, site);
             if (at_barrier_ == count_) {
-                if (!release_barrier()) return give_up(WAITING, line);
+                if (!release_barrier()) return give_up(WAITING, site);
             } else if (at_barrier_ + in_warp_ + ended_ == count_ && ended_ < count_) {
-                return give_up(WAITING, line);
+                return give_up(WAITING, site);
             }
         }
         for (Fiber* fiber : all_)
-            if (fiber->overflowed()) return give_up(OVERFLOWED, line);
+            if (fiber->overflowed()) return give_up(OVERFLOWED, site);
         return DONE;
     }
 
-    void barrier(unsigned line) {
+    void barrier(Site site) {
+        if (site.line == skipped_.line && strcmp(site.file, skipped_.file) == 0) return;
         Thread& thread = threads_[here.linear];
         thread.state = State::AtBarrier;
-        thread.line = line;
+        thread.site = site;
         at_barrier_++;
         leave(thread);
     }
 
-    uint32_t exchange(uint32_t bits, unsigned from, bool fence, unsigned line) {
+    uint32_t exchange(uint32_t bits, unsigned from, bool fence, Site site) {
         unsigned lane = here.linear % WARP;
         Warp& warp = warps_[here.linear / WARP];
         unsigned size = warp_size(here.linear / WARP);
@@ -84,7 +88,7 @@ public:
         warp.slots[slot][lane] = bits;
         Thread& thread = threads_[here.linear];
         thread.state = State::InWarp;
-        thread.line = line;
+        thread.site = site;
         in_warp_++;
         if (++warp.arrived == size) {
             release_warp(here.linear / WARP);
@@ -149,9 +153,9 @@ private:
     }
 
     bool release_barrier() {
-        unsigned line = threads_[0].line;
+        Site site = threads_[0].site;
         for (Thread& thread : threads_) {
-            if (thread.line != line) return false;
+            if (thread.site.line != site.line || strcmp(thread.site.file, site.file) != 0) return false;
             thread.state = State::Ready;
         }
         at_barrier_ = 0;
@@ -166,11 +170,10 @@ private:
         in_warp_ -= size;
     }
 
-    Ending give_up(Ending ending, unsigned* line) {
-        *line = 0;
+    Ending give_up(Ending ending, Site* site) {
         for (Thread& thread : threads_)
             if (thread.state == State::AtBarrier || thread.state == State::InWarp) {
-                *line = thread.line;
+                *site = thread.site;
                 break;
             }
         for (Fiber* fiber : all_) fiber->discard();
@@ -196,6 +199,7 @@ private:
     const uint64_t* args_ = nullptr;
     uint64_t random_ = 1;
     unsigned count_ = 0, cursor_ = 0, at_barrier_ = 0, ended_ = 0, in_warp_ = 0;
+    Site skipped_ = Site();
     bool stopped_ = false;
     std::vector<Thread> threads_;
     std::vector<Warp> warps_;

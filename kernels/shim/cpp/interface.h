@@ -19,11 +19,17 @@ struct Here {
 };
 extern __thread Here here __attribute__((tls_model("initial-exec")));
 
+// A line of a CUDA source.
+struct Site {
+    const char* file;
+    unsigned line;
+};
+
 // The calling thread waits for all of its block.
-void barrier(unsigned line);
+void barrier(Site site);
 
 // Gives `bits` to the warp and takes those of the thread `from`, a lane (its own if there is no such lane). Orders memory if `fence`.
-uint32_t exchange(uint32_t bits, unsigned from, bool fence, unsigned line);
+uint32_t exchange(uint32_t bits, unsigned from, bool fence, Site site);
 
 // Tells of an array in shared memory, and makes it undefined if it is new to the block.
 void shared(const char* name, void* start, size_t bytes, uint64_t* seen);

@@ -8,21 +8,19 @@ __thread Here here;
 static __thread Worker* own_worker;
 
 // As in native.rs.
-enum Fault : uint32_t { FINE = 0, DIVERGED = 1, STACK = 2, FOUND = 3 };
-
-// As in native.rs.
 struct Grid {
     Index grid, block;
     uint32_t order;
     uint64_t seed;
+    Site skipped;  // A barrier that does nothing; line 0 for none.
 };
 
 void Worker::start() { own_worker->loop(); }
 
-void barrier(unsigned line) { own_worker->barrier(line); }
+void barrier(Site site) { own_worker->barrier(site); }
 
-uint32_t exchange(uint32_t bits, unsigned from, bool fence, unsigned line) {
-    return own_worker->exchange(bits, from, fence, line);
+uint32_t exchange(uint32_t bits, unsigned from, bool fence, Site site) {
+    return own_worker->exchange(bits, from, fence, site);
 }
 
 void shared(const char* name, void* start, size_t bytes, uint64_t* seen) {
@@ -45,10 +43,9 @@ static void note(const void* address, size_t len, bool writes) {
 
 extern "C" {
 
-// Runs the block of that number, x fastest. `watch` is null for kernels that do not report. `line` is set where a thread waits for
-// others in vain.
-uint32_t essaim_shim_run_block(shim::Invoke invoke, const uint64_t* args, const shim::Grid* grid, uint64_t block,
-                               const shim::Watch* watch, uint32_t* line) {
+// Runs the block of that number, x fastest. `watch` is null for kernels that do not report. What went wrong is in the report.
+void essaim_shim_run_block(shim::Invoke invoke, const uint64_t* args, const shim::Grid* grid, uint64_t block,
+                           const shim::Watch* watch, shim::Report* report) {
     using namespace shim;
     own_worker = &worker();
     here.grid_dim = grid->grid;
@@ -57,12 +54,16 @@ uint32_t essaim_shim_run_block(shim::Invoke invoke, const uint64_t* args, const 
     here.block.y = (unsigned)(block / grid->grid.x % grid->grid.y);
     here.block.z = (unsigned)(block / grid->grid.x / grid->grid.y);
     here.serial++;
-    own_worker->access.begin(watch);
+    own_worker->access.begin(watch, report);
     if (watch) own_worker->access.begin_block();
-    Ending ending = own_worker->run(invoke, args, (Order)grid->order, grid->seed + block, line);
+    Site site = Site();
+    Ending ending = own_worker->run(invoke, args, (Order)grid->order, grid->seed + block, grid->skipped, &site);
     own_worker->access.end();
-    if (watch && watch->report[0]) return FOUND;
-    return ending == DONE ? FINE : ending == WAITING ? DIVERGED : STACK;
+    if (report->text[0] || ending == DONE) return;
+    if (ending == OVERFLOWED)
+        snprintf(report->text, sizeof(report->text), "a thread's local variables take more than its stack");
+    else
+        snprintf(report->text, sizeof(report->text), "not all threads of a block reach %s:%u", site.file, site.line);
 }
 
 // What -fsanitize=thread has the compiler call.

@@ -25,8 +25,8 @@
         ::shim::shared(#name, (void*)&name, sizeof(name), &shim_seen); \
     } while (0)
 
-#define __syncthreads() ::shim::barrier(__LINE__)
-#define __syncwarp() ((void)::shim::exchange(0, 0, true, __LINE__))
+#define __syncthreads() ::shim::barrier(::shim::Site{__FILE__, __LINE__})
+#define __syncwarp() ((void)::shim::exchange(0, 0, true, ::shim::Site{__FILE__, __LINE__}))
 
 namespace shuffle {
 inline uint32_t to_bits(float value) {
@@ -45,18 +45,18 @@ template <unsigned mask>
 struct Full {
     static_assert(mask == 0xffffffffu, "the shim knows shuffles of whole warps only");
     template <class T>
-    static T exchange(T value, unsigned from, unsigned line) {
+    static T exchange(T value, unsigned from, ::shim::Site site) {
         T result;
-        from_bits(::shim::exchange(to_bits(value), from, false, line), &result);
+        from_bits(::shim::exchange(to_bits(value), from, false, site), &result);
         return result;
     }
 };
 inline unsigned lane() { return ::shim::here.linear % 32; }
 }  // namespace shuffle
 
-#define __shfl_sync(mask, value, source) shuffle::Full<mask>::exchange(value, (source), __LINE__)
-#define __shfl_xor_sync(mask, value, bits) shuffle::Full<mask>::exchange(value, shuffle::lane() ^ (bits), __LINE__)
-#define __shfl_down_sync(mask, value, delta) shuffle::Full<mask>::exchange(value, shuffle::lane() + (delta), __LINE__)
+#define __shfl_sync(mask, value, source) shuffle::Full<mask>::exchange(value, (source), (::shim::Site{__FILE__, __LINE__}))
+#define __shfl_xor_sync(mask, value, bits) shuffle::Full<mask>::exchange(value, shuffle::lane() ^ (bits), (::shim::Site{__FILE__, __LINE__}))
+#define __shfl_down_sync(mask, value, delta) shuffle::Full<mask>::exchange(value, shuffle::lane() + (delta), (::shim::Site{__FILE__, __LINE__}))
 
 static inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline float __fadd_rn(float a, float b) { return a + b; }

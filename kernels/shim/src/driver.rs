@@ -1,6 +1,7 @@
 //! A [`Driver`] that runs the kernels on the CPU.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,7 +9,7 @@ use essaim_kernels::cuda::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Lau
 use rayon::prelude::*;
 
 use crate::memory::Memory;
-use crate::native::{self, Fault, Grid, KINDS, Kernel, Watch};
+use crate::native::{self, Grid, KINDS, Kernel, Site, Watch};
 
 /// What a parameter of a kernel takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Whether every access to memory is looked at. Slow, and all on one CPU thread.
     pub checked: bool,
+    /// A `__syncthreads()` that does nothing, by the name of its file in `kernels/cuda` and its line: to see that a test finds it missing.
+    pub without_barrier: Option<(&'static CStr, u32)>,
 }
 
 impl Default for Options {
@@ -77,7 +80,7 @@ impl Default for Options {
             Ok("shuffled") => Order::Shuffled(1),
             Ok(other) => panic!("ESSAIM_SHIM_ORDER is '{other}'; forward, backward, shuffled or rotating are known"),
         };
-        Options { order, threads: 0, memory_bytes: 64 << 30, checked: false }
+        Options { order, threads: 0, memory_bytes: 64 << 30, checked: false, without_barrier: None }
     }
 }
 
@@ -90,6 +93,7 @@ pub struct ShimDriver {
     info: DeviceInfo,
     order: Order,
     checked: bool,
+    without_barrier: Option<(&'static CStr, u32)>,
     kernels: BTreeMap<&'static str, Kernel>,
     launches: AtomicU64,
     state: Mutex<State>,
@@ -177,6 +181,7 @@ impl ShimDriver {
             info,
             order: options.order,
             checked: options.checked,
+            without_barrier: options.without_barrier,
             kernels,
             launches: AtomicU64::new(0),
             state,
@@ -215,7 +220,9 @@ impl ShimDriver {
             let parameter = KINDS[usize::from(*kind)];
             args.push(match (*arg, parameter) {
                 // Null is a value like any other; what reads it fails.
-                (Arg::Address(address), Parameter::Address) if address == 0 || state.memory.holds(address, 0) => address,
+                (Arg::Address(address), Parameter::Address) if address == 0 || state.memory.holds(address, 0) => {
+                    address
+                }
                 (Arg::Address(address), Parameter::Address) => {
                     return Err(wrong(format!("argument {number} points to {address:#x}, which is in no buffer")));
                 }
@@ -232,7 +239,7 @@ impl ShimDriver {
     ///
     /// # Safety
     /// As [`Driver::launch`]; the arguments have been resolved.
-    unsafe fn run(&self, kernel: &Kernel, args: &[u64], launch: &Launch<'_>) -> Result<(), Fault> {
+    unsafe fn run(&self, kernel: &Kernel, args: &[u64], launch: &Launch<'_>) -> Result<(), String> {
         let number = self.launches.fetch_add(1, Ordering::Relaxed);
         let (order, seed) = match (self.order, number % 3) {
             (Order::Forward, _) | (Order::Rotating, 0) => (0, 0),
@@ -240,7 +247,8 @@ impl ShimDriver {
             (Order::Shuffled(seed), _) => (2, seed.wrapping_add(number)),
             (Order::Rotating, _) => (2, number),
         };
-        let grid = Grid { grid: launch.grid, block: launch.block, order, seed };
+        let skipped = self.without_barrier.map_or(Site::NOWHERE, |(file, line)| Site { file: file.as_ptr(), line });
+        let grid = Grid { grid: launch.grid, block: launch.block, order, seed, skipped };
         let blocks: u64 = launch.grid.iter().map(|size| u64::from(*size)).product();
         let place = |at: u64| match order {
             0 => at,
@@ -318,16 +326,11 @@ impl Driver for ShimDriver {
         let (kernel, args) = self.resolve(launch)?;
         // SAFETY: the caller's promise.
         let ran = unsafe { self.run(&kernel, &args, launch) };
-        let described = ran.map_err(|fault| match fault {
-            Fault::Diverged { line } => format!("{}: not all threads of a block reach line {line}", kernel.name),
-            Fault::Access(what) => format!("{}: {what}", kernel.name),
-            Fault::Stack => format!("{}: a thread's local variables take more than its stack", kernel.name),
-        });
         let mut state = self.state();
         let mut addresses =
             launch.args.iter().filter_map(|arg| if let Arg::Address(at) = arg { Some(*at) } else { None });
         let fences = addresses.try_for_each(|at| state.memory.check(at));
-        state.verdict("launch", described.and(fences.map_err(|reason| format!("{}: {reason}", kernel.name))))
+        state.verdict("launch", ran.and(fences).map_err(|reason| format!("{}: {reason}", kernel.name)))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {

@@ -24,7 +24,23 @@ pub(crate) struct Grid {
     pub(crate) block: [u32; 3],
     pub(crate) order: u32,
     pub(crate) seed: u64,
+    pub(crate) skipped: Site,
 }
+
+/// As `Site` in interface.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) file: *const c_char,
+    pub(crate) line: u32,
+}
+
+impl Site {
+    pub(crate) const NOWHERE: Site = Site { file: c"".as_ptr(), line: 0 };
+}
+
+// SAFETY: the name is only read, and lives as long as the launch.
+unsafe impl Sync for Site {}
 
 /// As `Touch` in access.h.
 #[repr(C)]
@@ -62,8 +78,12 @@ struct RawWatch {
     regions: *const Region,
     regions_len: u64,
     launch: u32,
-    report: *mut u8,
-    report_len: u64,
+}
+
+/// As `Report` in access.h.
+#[repr(C)]
+struct Report {
+    text: [u8; 256],
 }
 
 /// For a launch of a checked kernel: all buffers by rising address, and the launch's number, from 1.
@@ -82,8 +102,8 @@ unsafe extern "C" {
         grid: *const Grid,
         block: u64,
         watch: *const RawWatch,
-        line: *mut u32,
-    ) -> u32;
+        report: *mut Report,
+    );
 }
 
 /// A kernel of the table.
@@ -111,21 +131,7 @@ pub(crate) fn table(checked: bool) -> Vec<Kernel> {
     }
 }
 
-/// What can go wrong in a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Some threads wait at the barrier of this line, and others do not or have ended.
-    Diverged {
-        /// A line of the CUDA source.
-        line: u32,
-    },
-    /// A thread's local variables outgrew its stack.
-    Stack,
-    /// An access that a checked kernel must not make, in words.
-    Access(String),
-}
-
-/// Runs one block on this CPU thread; `watch` for kernels of the checked table, and only for them.
+/// Runs one block on this CPU thread; `watch` for kernels of the checked table, and only for them. An error says what went wrong, in words.
 ///
 /// # Safety
 /// `args` are the kernel's parameters in number and kind, the addresses lead to living memory, and the kernel touches nothing outside it. The
@@ -136,25 +142,16 @@ pub(crate) unsafe fn run_block(
     grid: &Grid,
     block: u64,
     watch: Option<&Watch<'_>>,
-) -> Result<(), Fault> {
-    let mut line = 0;
-    let mut report = [0u8; 256];
+) -> Result<(), String> {
+    let mut report = Report { text: [0; 256] };
     let raw = watch.map(|watch| RawWatch {
         regions: watch.regions.as_ptr(),
         regions_len: watch.regions.len() as u64,
         launch: watch.launch,
-        report: report.as_mut_ptr(),
-        report_len: report.len() as u64,
     });
     let watch = raw.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: as above; the grid is read only, and the report is written within its length.
-    match unsafe { essaim_shim_run_block(kernel.invoke, args.as_ptr(), grid, block, watch, &mut line) } {
-        0 => Ok(()),
-        1 => Err(Fault::Diverged { line }),
-        2 => Err(Fault::Stack),
-        _ => {
-            let len = report.iter().position(|byte| *byte == 0).unwrap_or(report.len());
-            Err(Fault::Access(String::from_utf8_lossy(&report[..len]).into_owned()))
-        }
-    }
+    unsafe { essaim_shim_run_block(kernel.invoke, args.as_ptr(), grid, block, watch, &mut report) };
+    let len = report.text.iter().position(|byte| *byte == 0).unwrap_or(report.text.len());
+    if len == 0 { Ok(()) } else { Err(String::from_utf8_lossy(&report.text[..len]).into_owned()) }
 }

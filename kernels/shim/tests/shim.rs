@@ -166,7 +166,10 @@ fn barriers_that_not_all_threads_reach_are_found() -> Result<(), DeviceError> {
             let device = Device::new(driver(order));
             let mut x = device.buffer::<f32>(64)?;
             let found = harm(launch(&device, kernel, 1, 64, &[x.view_mut(..).arg()]));
-            assert!(found.starts_with(kernel) && found.contains("not all threads of a block reach line"), "{found}");
+            assert!(
+                found.starts_with(kernel) && found.contains("not all threads of a block reach tests.cu:"),
+                "{found}"
+            );
         }
         let device = Device::new(driver(order));
         let mut x = device.buffer_from(&[1u32; 64])?;
