@@ -47,8 +47,8 @@ extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_tree(const
         const u32 held = least(count - first, width);
         for (u32 i = threadIdx.x; i < held; i += TREE_THREADS) values[i] = partial[first + i];
         block_tree(values, held);
+        // No barrier: of the next turn's values, thread 0 writes the one that it reads here.
         if (threadIdx.x == 0) groups[first / width] = values[0];
-        __syncthreads();
     }
     block_tree(groups, (count + width - 1) / width);
     if (threadIdx.x == 0) out[0] = count > 0 ? canonical(groups[0]) : 0.0f;
@@ -135,14 +135,16 @@ extern "C" __global__ void __launch_bounds__(LANES) essaim_inverse_norm(const fl
 
 // go[0] = 1 if norm[0] and all of values[n] are finite, else 0. One block.
 extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_all_finite(const float* values, u64 n, const float* norm, u32* go) {
-    __shared__ u32 broken;
-    if (threadIdx.x == 0) broken = finite(norm[0]) ? 0 : 1;
+    __shared__ u32 broken[TREE_THREADS];
+    u32 found = threadIdx.x == 0 && !finite(norm[0]) ? 1 : 0;
+    for (u64 i = threadIdx.x; i < n; i += TREE_THREADS)
+        if (!finite(values[i])) found = 1;
+    broken[threadIdx.x] = found;
     __syncthreads();
-    bool fine = true;
-    for (u64 i = threadIdx.x; i < n; i += TREE_THREADS) fine = fine && finite(values[i]);
-    if (!fine) broken = 1;  // All that write write the same.
-    __syncthreads();
-    if (threadIdx.x == 0) go[0] = broken ? 0 : 1;
+    if (threadIdx.x > 0) return;
+#pragma unroll 8
+    for (u32 i = 1; i < TREE_THREADS; i++) found |= broken[i];
+    go[0] = found ? 0 : 1;
 }
 
 // Means of rows in binary64, each one chain over the columns, rounded once: for factored second moments. 32 rows a block; its
