@@ -87,7 +87,10 @@ fn means(device: &Device) -> Outcome {
     ops::row_means(device, x.view(..), rows.view_mut(..))
 }
 
-const CASES: [(&str, fn(&Device) -> Outcome); 9] = [
+/// The files whose barriers a case reaches, and the case.
+type Case = (&'static str, fn(&Device) -> Outcome);
+
+const CASES: [Case; 9] = [
     ("attention", attention),
     ("gemm", products),
     ("loss", losses),
