@@ -168,7 +168,8 @@ fn bench_parameters(exec: &Exec, config: Config) {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned();
-    let path = option("--path").map_or(Path::detect(), |name| name.parse().expect("--path scalar|portable|avx2|avx512"));
+    let path =
+        option("--path").map_or(Path::detect(), |name| name.parse().expect("--path scalar|portable|avx2|avx512"));
     CPU_TIME.store(args.iter().any(|arg| arg == "--cpu-time"), Ordering::Relaxed);
     let threads: Vec<usize> =
         option("--threads").map_or(vec![1, 2], |count| vec![count.parse().expect("--threads takes a number")]);

@@ -16,14 +16,14 @@ use crate::gemm::{GemmShape, Layout};
 
 /// Terms of a block: a panel of B (384 × 16) stays in the first-level cache. Measured best of 128 to 512.
 const KC: usize = 384;
-/// Rows of a block of A: 168 × 400 elements stay in the second-level cache.
-const MC: usize = 168;
+/// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.
+const MC: usize = 252;
 /// Elements of B packed at a time, at most: bounds the buffer to 64 MiB.
 const PACKED_B_MAX: usize = 1 << 24;
 /// Rows of B packed before the next panel's.
 const PACK_ROWS: usize = 16;
-/// Multiplications that are worth a task of their own.
-const TASK_MULTIPLICATIONS: usize = 1 << 20;
+/// Multiplications that are worth another thread.
+const PART_MULTIPLICATIONS: usize = 1 << 19;
 
 /// One task: rows `row..row + rows` times the packed columns `col..col + cols`.
 #[derive(Clone, Copy)]
@@ -91,10 +91,11 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
             unsafe {
                 let b = packed_b.add(left * k + start * I::NR);
                 let c = c.add((row + top) * ldc + col + left);
-                // The tile below of C will be needed soon.
+                // The tile below of C will be needed soon. Its rows may share few sets of the first-level cache, which hold no tall tile.
                 for next in I::MR..2 * I::MR {
                     for at in (0..I::NR).step_by(LINE) {
-                        I::prefetch(c.wrapping_add(next * ldc + at));
+                        let line = c.wrapping_add(next * ldc + at);
+                        if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
                     }
                 }
                 if I::LANES == 8 {
@@ -141,20 +142,45 @@ simd_fn! {
     }
 }
 
-/// How C is cut into tasks: rows and columns of each.
-fn cut(exec: &Exec, m: usize, n: usize, k: usize) -> (usize, usize) {
-    let (tile_rows, tile_cols) = tile_size(exec.path());
-    let rows = m.div_ceil(m.div_ceil(MC)).next_multiple_of(tile_rows);
-    if exec.threads() == 1 {
-        return (rows, n);
+/// How C is cut into tasks: a part for each thread, and each part into blocks of rows.
+struct Cut {
+    row_parts: usize,
+    col_parts: usize,
+    /// Rows of a part.
+    part_rows: usize,
+    /// Columns of a part, whole panels.
+    part_cols: usize,
+    /// Blocks of a part, and the rows of each: whole tiles.
+    blocks: usize,
+    block_rows: usize,
+}
+
+impl Cut {
+    fn new(exec: &Exec, m: usize, n: usize, k: usize) -> Cut {
+        let (tile_rows, tile_cols) = tile_size(exec.path());
+        let parts = (m * n * k / PART_MULTIPLICATIONS).clamp(1, exec.threads());
+        let row_parts = parts.min(m.div_ceil(4 * tile_rows));
+        let col_parts = (parts / row_parts).min(n.div_ceil(4 * tile_cols));
+        let part_rows = m.div_ceil(row_parts);
+        let part_cols = n.div_ceil(col_parts).next_multiple_of(tile_cols);
+        let blocks = part_rows.div_ceil(MC);
+        let block_rows = part_rows.div_ceil(blocks).next_multiple_of(tile_rows);
+        Cut { row_parts, col_parts, part_rows, part_cols, blocks, block_rows }
     }
-    let wanted = (m * n * k / TASK_MULTIPLICATIONS).clamp(1, exec.threads() * 4);
-    let row_blocks = m.div_ceil(rows);
-    let col_blocks = wanted.div_ceil(row_blocks).min(n.div_ceil(128));
-    let cols = n.div_ceil(col_blocks).next_multiple_of(tile_cols);
-    let row_blocks = wanted.div_ceil(n.div_ceil(cols)).max(row_blocks);
-    let rows = m.div_ceil(row_blocks).next_multiple_of(tile_rows).max(4 * tile_rows);
-    (rows.min(MC), cols)
+
+    fn tasks(&self) -> usize {
+        self.row_parts * self.col_parts * self.blocks
+    }
+
+    /// Rows and columns of a task; rounding may have left some without any.
+    fn task(&self, index: usize, m: usize, n: usize) -> (Range<usize>, Range<usize>) {
+        let (part, block) = (index / self.blocks, index % self.blocks);
+        let (row_part, col_part) = (part / self.col_parts, part % self.col_parts);
+        let part_end = ((row_part + 1) * self.part_rows).min(m);
+        let row = row_part * self.part_rows + block * self.block_rows;
+        let col = col_part * self.part_cols;
+        (row..(row + self.block_rows).min(part_end), col..(col + self.part_cols).min(n))
+    }
 }
 
 /// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
@@ -179,23 +205,25 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
         exec.for_each_range(width.div_ceil(tile_cols), tile_cols * k, |panels| {
             pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
         });
-        let (rows, cols) = cut(exec, m, width, k);
-        let col_blocks = width.div_ceil(cols);
-        exec.for_each_task(m.div_ceil(rows) * col_blocks, |index| {
-            let (row, col) = (index / col_blocks * rows, index % col_blocks * cols);
-            // SAFETY: `col` is a multiple of a tile's columns below `width`: its panel lies within the buffer.
-            let packed_b = unsafe { packed.get().add(col * k) }.cast_const();
+        let cut = Cut::new(exec, m, width, k);
+        exec.for_each_task(cut.tasks(), |index| {
+            let (rows, cols) = cut.task(index, m, width);
+            if rows.is_empty() || cols.is_empty() {
+                return;
+            }
+            // SAFETY: the columns begin at a panel below `width`, which lies within the buffer.
+            let packed_b = unsafe { packed.get().add(cols.start * k) }.cast_const();
             let task = Task {
                 shape: *shape,
                 a: a.as_ptr(),
                 packed_b,
                 c: c.get(),
-                row,
-                rows: rows.min(m - row),
-                col: left + col,
-                cols: cols.min(width - col),
+                row: rows.start,
+                rows: rows.len(),
+                col: left + cols.start,
+                cols: cols.len(),
             };
-            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows, KC.min(k)));
+            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows.len(), KC.min(k)));
             run_task(exec.path(), &task, packed_a.as_mut_ptr());
         });
     }

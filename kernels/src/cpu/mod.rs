@@ -15,3 +15,5 @@ pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod reduce;
 pub(crate) mod rope;
+
+pub(crate) use scratch::Shared;
