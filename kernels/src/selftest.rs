@@ -57,7 +57,7 @@ fn environment() -> Result<(), SelfTestError> {
 }
 
 /// FNV-1a over the bits.
-fn digest(values: &[f32]) -> u32 {
+pub(crate) fn digest(values: &[f32]) -> u32 {
     values
         .iter()
         .flat_map(|value| value.to_bits().to_le_bytes())
@@ -65,7 +65,7 @@ fn digest(values: &[f32]) -> u32 {
 }
 
 /// `len` values in [-2, 2), from a linear congruence.
-fn values(seed: u32, len: usize) -> Vec<f32> {
+pub(crate) fn values(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

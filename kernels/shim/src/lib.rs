@@ -14,7 +14,9 @@
 mod driver;
 mod memory;
 mod native;
+mod real;
 mod watch;
 
 pub use driver::{KernelInfo, Options, Order, Parameter, ShimDriver, kernels};
+pub use real::test_card;
 pub use watch::{Call, Counts, WatchedDriver};

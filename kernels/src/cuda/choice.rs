@@ -61,7 +61,7 @@ pub trait DeviceSource: Send + Sync + fmt::Debug {
     /// When there are none, and when they cannot be listed.
     fn devices(&self) -> Result<Vec<DeviceInfo>, DeviceError>;
 
-    /// Opens one.
+    /// Opens one, which then has passed the known-answer test.
     ///
     /// # Errors
     /// When it cannot be used.

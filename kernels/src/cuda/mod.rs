@@ -10,9 +10,11 @@ mod driver;
 mod nvidia;
 pub mod ops;
 mod ptx;
+mod selftest;
 
 pub use buffer::{Buffer, Device, Element, View, ViewMut};
 pub use choice::{CudaDevices, DeviceChoice, DeviceSource, ParseDeviceError};
 pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Launch};
 pub use nvidia::{devices, open};
 pub use ptx::{COMPUTE_CAPABILITY_MIN, PTX};
+pub use selftest::device_self_test;

@@ -11,10 +11,12 @@ mod operators;
 mod vector_file;
 mod vectors;
 
-use essaim_cuda_shim::{Options, Order, ShimDriver};
+use essaim_cuda_shim::{Options, Order, ShimDriver, test_card};
 use essaim_kernels::cuda::Device;
 
 /// The shim with the given order of threads, and as many multiprocessors as make products of a few hundred rows take both sizes of tiles.
+///
+/// With `ESSAIM_TEST_DEVICE=cuda` it is a card instead, whose order is its own.
 fn shim(order: Order) -> Device {
-    Device::new(ShimDriver::with(Options { order, ..Options::default() }).unwrap())
+    test_card().unwrap_or_else(|| Device::new(ShimDriver::with(Options { order, ..Options::default() }).unwrap()))
 }

@@ -10,6 +10,7 @@ mod library;
 use super::buffer::Device;
 use super::driver::{DeviceError, DeviceInfo, DeviceKind};
 use super::ptx::{COMPUTE_CAPABILITY_MIN, PTX};
+use super::selftest::device_self_test;
 use context::Nvidia;
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUdevice, CUdevice_attribute_enum as Attribute};
@@ -49,10 +50,10 @@ fn is_supported(info: &DeviceInfo, driver_version: i32) -> Result<(), DeviceErro
     Ok(())
 }
 
-/// Opens a device by its number: starts it and loads the kernels.
+/// Opens a device by its number: starts it, loads the kernels, and has it pass the known-answer test.
 ///
 /// # Errors
-/// [`DeviceError`]: no driver, no such device, one that is too old, or fails.
+/// [`DeviceError`]: no driver, no such device, one that is too old, fails, or computes other bits.
 pub fn open(ordinal: u32) -> Result<Device, DeviceError> {
     let version = load()?;
     let count = count()?;
@@ -62,6 +63,7 @@ pub fn open(ordinal: u32) -> Result<Device, DeviceError> {
     let (handle, info) = describe(ordinal, version)?;
     is_supported(&info, version)?;
     let device = Device::new(Arc::new(Nvidia::new(handle, info, PTX)?));
+    device_self_test(&device)?;
     Ok(device)
 }
 
