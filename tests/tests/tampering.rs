@@ -60,7 +60,7 @@ fn exec() -> &'static Exec {
 
 fn check(folders: &[&Path], anchor: Option<RunId>, replays: Replays) -> Report {
     let sources = folders.iter().map(|folder| Source::parse(path(folder).unwrap()).unwrap()).collect();
-    let request = Request { sources, anchor, replays, from: 0, seed: [1; 32], memory_bytes: 1 << 28 };
+    let request = Request { sources, anchor, replays, from: 0, seed: [1; 32], memory_bytes: 1 << 28, device: None };
     verify(request, exec(), &mut Silent)
 }
 

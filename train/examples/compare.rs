@@ -22,6 +22,7 @@ use essaim_protocol::statements::Contribution;
 use essaim_train::aggregate::next_checkpoint;
 use essaim_train::checkpoint::{checkpoint_files, write_model_file};
 use essaim_train::contribute::{Work, contribute};
+use essaim_train::engine::Engine;
 use essaim_train::eval::{TokenBytes, evaluate_shard};
 use essaim_train::inner::InnerLoop;
 use essaim_train::model::Evaluator;
@@ -231,7 +232,15 @@ impl Scene {
                 let mut member = MemberId([0; 32]);
                 member.0[..8].copy_from_slice(&index.to_be_bytes());
                 let (steps, micro_batch) = (manifest.inner.steps, manifest.inner.batch);
-                let work = Work { context, member, base: &base, base_tokens_total: tokens_total, steps, micro_batch };
+                let work = Work {
+                    context,
+                    engine: Engine::Cpu,
+                    member,
+                    base: &base,
+                    base_tokens_total: tokens_total,
+                    steps,
+                    micro_batch,
+                };
                 let mut next = |_: u32| batches.next().ok_or_else(|| "no more units".into());
                 let done = contribute(&work, &mut next, &mut |_| ControlFlow::Continue(()))?;
                 contributions.push(Contribution {

@@ -1,8 +1,10 @@
 //! A member's contribution to a round: inner steps on its assignment's data, then the update.
 
 use crate::codec::{EncodeError, UpdateFormat};
-use crate::inner::{BatchError, InnerLoop, StepReport};
+use crate::engine::{AnyInnerLoop, Engine, StepError};
+use crate::inner::{BatchError, StepReport};
 use crate::round::{Base, RoundContext};
+use essaim_kernels::cuda::DeviceError;
 use essaim_protocol::ids::{Hash, MemberId};
 use essaim_protocol::manifest::F64Bits;
 use std::error::Error;
@@ -16,6 +18,8 @@ pub type UnitSource<'a> = dyn FnMut(u32) -> Result<Vec<u32>, Box<dyn Error + Sen
 pub struct Work<'a> {
     /// Which round of which run, and the threads.
     pub context: RoundContext<'a>,
+    /// Where the inner steps run. No bit depends on it.
+    pub engine: Engine<'a>,
     /// The member.
     pub member: MemberId,
     /// What the round starts from.
@@ -83,6 +87,9 @@ pub enum ContributeError {
         /// What is wrong.
         source: BatchError,
     },
+    /// The device that was to do the inner steps failed: the round's work is lost, and nothing is wrong with the data or with a peer.
+    #[error("the device failed, and the inner steps of the round are lost: {0}")]
+    Device(#[from] DeviceError),
     /// The pseudo-gradient is not finite.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -102,12 +109,15 @@ pub fn contribute(
     proceed: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Contributed, ContributeError> {
     let RoundContext { exec, manifest, .. } = work.context;
-    let mut inner = InnerLoop::new(work.context, work.base, work.base_tokens_total, work.micro_batch);
+    let mut inner = AnyInnerLoop::new(work.engine, work.context, work.base, work.base_tokens_total, work.micro_batch)?;
     let mut progress = Progress { steps: 0, of: work.steps, skipped: 0, tokens: 0, last: None };
     while progress.steps < work.steps && proceed(&progress).is_continue() {
         let step = progress.steps;
         let tokens = units(step).map_err(|source| ContributeError::Data { step, source })?;
-        let report = inner.step(&tokens).map_err(|source| ContributeError::Batch { step, source })?;
+        let report = inner.step(&tokens).map_err(|error| match error {
+            StepError::Batch(source) => ContributeError::Batch { step, source },
+            StepError::Device(error) => ContributeError::Device(error),
+        })?;
         progress.steps += 1;
         progress.skipped += u32::from(report.skipped);
         progress.tokens += manifest.tokens_per_step();
@@ -116,7 +126,7 @@ pub fn contribute(
     if progress.steps == 0 {
         return Err(ContributeError::NothingDone);
     }
-    let result = inner.finish();
+    let result = inner.finish()?;
     let header = work.context.header(work.member);
     let update = UpdateFormat::of(manifest).encode(exec, &header, &result.pseudo_gradient, &result.moments)?;
     Ok(Contributed {

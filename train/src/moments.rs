@@ -144,7 +144,8 @@ const TASK_MEANS: usize = 64;
 /// Second moments that one task spans.
 const TASK_VALUES: usize = 1 << 16;
 
-fn mean_of(values: impl Iterator<Item = f32>, count: usize) -> f32 {
+/// The mean of `count` values: a float64 sum in order, divided, rounded once.
+pub(crate) fn mean_of(values: impl Iterator<Item = f32>, count: usize) -> f32 {
     (values.fold(0.0f64, |sum, value| sum + f64::from(value)) / count as f64) as f32
 }
 

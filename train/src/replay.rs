@@ -35,8 +35,11 @@ impl ReplayError {
     pub fn contradicts(&self) -> bool {
         match self {
             ReplayError::Differs { .. } => true,
-            // The record includes an update, and these inputs have none.
-            ReplayError::Undone { source, .. } => !matches!(source, ContributeError::Data { .. }),
+            // Data that cannot be had and a device that fails say nothing about the contribution. Otherwise the record includes an update,
+            // and these inputs have none.
+            ReplayError::Undone { source, .. } => {
+                !matches!(source, ContributeError::Data { .. } | ContributeError::Device(_))
+            }
         }
     }
 }

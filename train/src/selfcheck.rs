@@ -4,10 +4,11 @@
 //! a tiny model. The hashes below are golden: a change of any of them is a new numerics id.
 
 use crate::aggregate::next_checkpoint;
-use crate::contribute::{Work, contribute};
-use crate::inner::InnerLoop;
+use crate::contribute::{ContributeError, Work, contribute};
+use crate::engine::{AnyInnerLoop, Engine, StepError};
 use crate::round::{Base, RoundContext};
 use essaim_kernels::Exec;
+use essaim_kernels::cuda::DeviceError;
 use essaim_protocol::ids::{Hash, MemberId, RunId};
 use essaim_protocol::manifest::{
     Admission, Codec, F64Bits, InnerConfig, Manifest, MixWeight, ModelConfig, Optimizer, OuterConfig, PROTOCOL_VERSION,
@@ -29,10 +30,17 @@ pub struct Golden {
     pub expected: &'static str,
 }
 
-/// This machine does not compute as the numerics id demands.
+/// This machine, or its device, cannot be said to compute as the numerics id demands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this machine computes {what} to other bits: {got} instead of {expected}; it cannot take part", what = .0.what, got = .0.got, expected = .0.expected)]
-pub struct SelfCheckError(pub Golden);
+#[non_exhaustive]
+pub enum SelfCheckError {
+    /// It computes something else.
+    #[error("this machine computes {what} to other bits: {got} instead of {expected}; it cannot take part", what = .0.what, got = .0.got, expected = .0.expected)]
+    Differs(Golden),
+    /// The device failed.
+    #[error("the device fails in the self-check: {0}")]
+    Device(#[from] DeviceError),
+}
 
 const INITIAL: &str = "7fdaa5f7858d1476108d92bc5ceed85b10543ec9f44e840a03a18463ab14bc77";
 const STEPS: [(Optimizer, &str); 2] = [
@@ -49,43 +57,63 @@ const ROUNDS: [(Optimizer, &str); 2] = [
 /// # Errors
 /// [`SelfCheckError`]: the first that differs.
 pub fn self_check(exec: &Exec) -> Result<(), SelfCheckError> {
-    match goldens(exec).into_iter().find(|golden| golden.got != golden.expected) {
-        Some(golden) => Err(SelfCheckError(golden)),
+    self_check_on(exec, Engine::Cpu)
+}
+
+/// As [`self_check`], with the inner steps on `engine`.
+///
+/// # Errors
+/// [`SelfCheckError`]: the first that differs, or a device that fails.
+pub fn self_check_on(exec: &Exec, engine: Engine<'_>) -> Result<(), SelfCheckError> {
+    match goldens_on(exec, engine)?.into_iter().find(|golden| golden.got != golden.expected) {
+        Some(golden) => Err(SelfCheckError::Differs(golden)),
         None => Ok(()),
     }
 }
 
 /// The results that [`self_check`] compares.
 pub fn goldens(exec: &Exec) -> Vec<Golden> {
+    match goldens_on(exec, Engine::Cpu) {
+        Ok(goldens) => goldens,
+        Err(error) => unreachable!("a device where there is none: {error}"),
+    }
+}
+
+/// The results that [`self_check_on`] compares.
+///
+/// # Errors
+/// When the device fails.
+pub fn goldens_on(exec: &Exec, engine: Engine<'_>) -> Result<Vec<Golden>, DeviceError> {
     let manifest = tiny_manifest(Optimizer::Muon);
     let initial = Base::initial(exec, &manifest).checkpoint_hash(&manifest).to_string();
     let mut goldens = vec![Golden { what: "the initial checkpoint".into(), got: initial, expected: INITIAL }];
     for (optimizer, expected) in STEPS {
-        let got = inner_step(exec, &tiny_manifest(optimizer)).to_string();
+        let got = inner_step(exec, engine, &tiny_manifest(optimizer))?.to_string();
         goldens.push(Golden { what: format!("an inner step with {optimizer:?}"), got, expected });
     }
     for (optimizer, expected) in ROUNDS {
-        let got = two_rounds(exec, &tiny_manifest(optimizer)).to_string();
+        let got = two_rounds(exec, engine, &tiny_manifest(optimizer))?.to_string();
         goldens.push(Golden { what: format!("two rounds with {optimizer:?}"), got, expected });
     }
-    goldens
+    Ok(goldens)
 }
 
 const RUN: RunId = RunId([6; 32]);
 
 /// The hash of the checkpoint that one inner step would leave.
-fn inner_step(exec: &Exec, manifest: &Manifest) -> Hash {
+fn inner_step(exec: &Exec, engine: Engine<'_>, manifest: &Manifest) -> Result<Hash, DeviceError> {
     let base = Base::initial(exec, manifest);
     let context = RoundContext { exec, manifest, run: RUN, round: 1 };
-    let mut inner = InnerLoop::new(context, &base, 0, manifest.inner.batch);
+    let mut inner = AnyInnerLoop::new(engine, context, &base, 0, manifest.inner.batch)?;
     match inner.step(&tiny_unit(manifest, 0)) {
-        Ok(_) => crate::checkpoint::model_file_hash(&manifest.model, inner.params()),
+        Ok(_) => Ok(crate::checkpoint::model_file_hash(&manifest.model, &inner.params()?)),
+        Err(StepError::Device(error)) => Err(error),
         Err(error) => unreachable!("the tiny run's own data: {error}"),
     }
 }
 
 /// The hash over updates, checkpoint and outer state of two rounds of two members, the second of whom does a prefix.
-fn two_rounds(exec: &Exec, manifest: &Manifest) -> Hash {
+fn two_rounds(exec: &Exec, engine: Engine<'_>, manifest: &Manifest) -> Result<Hash, DeviceError> {
     let mut base = Base::initial(exec, manifest);
     let mut tokens_total = 0;
     let mut hasher = blake3::Hasher::new();
@@ -94,11 +122,13 @@ fn two_rounds(exec: &Exec, manifest: &Manifest) -> Hash {
         let mut updates = BTreeMap::new();
         let mut contributions = Vec::new();
         for (member, steps) in [(MemberId([1; 32]), 3), (MemberId([2; 32]), 2)] {
-            let work = Work { context, member, base: &base, base_tokens_total: tokens_total, steps, micro_batch: 2 };
+            let work =
+                Work { context, engine, member, base: &base, base_tokens_total: tokens_total, steps, micro_batch: 2 };
             let first = u32::from(member.0[0]) * 10;
             let mut units = |step: u32| Ok(tiny_unit(manifest, first + step));
             let done = match contribute(&work, &mut units, &mut |_| ControlFlow::Continue(())) {
                 Ok(done) => done,
+                Err(ContributeError::Device(error)) => return Err(error),
                 Err(error) => unreachable!("the tiny run's own data: {error}"),
             };
             hasher.update(done.update_hash.as_bytes());
@@ -124,7 +154,7 @@ fn two_rounds(exec: &Exec, manifest: &Manifest) -> Hash {
         hasher.update(base.checkpoint_hash(manifest).as_bytes());
         hasher.update(base.outer_hash().as_bytes());
     }
-    Hash::from(hasher.finalize())
+    Ok(Hash::from(hasher.finalize()))
 }
 
 fn bits(value: f64) -> F64Bits {

@@ -9,6 +9,7 @@ use essaim_train::aggregate::next_checkpoint;
 use essaim_train::codec::Update;
 use essaim_train::codec::UpdateFormat;
 use essaim_train::contribute::{ContributeError, Contributed, Progress, Work, contribute};
+use essaim_train::engine::Engine;
 use essaim_train::inner::{self, InnerLoop};
 use essaim_train::params::ParamLayout;
 use essaim_train::replay::{ReplayError, replay};
@@ -28,7 +29,15 @@ type Units = Result<Vec<u32>, Box<dyn Error + Send + Sync>>;
 
 fn work<'a>(exec: &'a Exec, manifest: &'a Manifest, base: &'a Base, micro_batch: u32) -> Work<'a> {
     let context = RoundContext { exec, manifest, run: RUN, round: 1 };
-    Work { context, member: MEMBER, base, base_tokens_total: 36, steps: manifest.inner.steps, micro_batch }
+    Work {
+        context,
+        engine: Engine::Cpu,
+        member: MEMBER,
+        base,
+        base_tokens_total: 36,
+        steps: manifest.inner.steps,
+        micro_batch,
+    }
 }
 
 fn go_on(_: &Progress) -> ControlFlow<()> {

@@ -6,21 +6,24 @@ use crate::finding::{Finding, Kind};
 use crate::report::Report;
 use crate::statements::{Statements, open_shard};
 use essaim_kernels::Exec;
+use essaim_kernels::cuda::Device;
 use essaim_protocol::assignment::Assignment;
 use essaim_protocol::chain::ChainState;
 use essaim_protocol::ids::Hash;
 use essaim_protocol::layout;
+use essaim_protocol::manifest::Manifest;
 use essaim_protocol::signing::Strict;
 use essaim_protocol::statements::{Claim, Contribution, Record};
 use essaim_train::aggregate::{AggregateError, next_checkpoint};
 use essaim_train::contribute::Work;
+use essaim_train::engine::Engine;
 use essaim_train::eval::evaluate_shard;
 use essaim_train::model::Evaluator;
 use essaim_train::replay::replay;
 use essaim_train::round::{Base, RoundContext};
 use essaim_train::shard::ShardReader;
 use essaim_train::state::OuterState;
-use essaim_train::{checkpoint, inner};
+use essaim_train::{checkpoint, device, inner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor};
 use std::time::Instant;
@@ -36,6 +39,19 @@ pub struct Plan {
     pub from: u64,
     /// Bytes that a replay may use for its activations.
     pub memory_bytes: u64,
+    /// Where replays run; on the CPU if none.
+    pub device: Option<Device>,
+}
+
+impl Plan {
+    /// Where replays run, and how many sequences at a time.
+    fn engine(&self, manifest: &Manifest) -> (Engine<'_>, u32) {
+        let (engine, micro_batch) = match &self.device {
+            Some(device) => (Engine::Device(device), device::micro_batch_for(manifest, device::usable_bytes(device))),
+            None => (Engine::Cpu, inner::micro_batch_for(manifest, self.memory_bytes)),
+        };
+        (engine, micro_batch.unwrap_or(1))
+    }
 }
 
 /// The second pass.
@@ -200,10 +216,11 @@ impl Arithmetic<'_> {
         let assignment = state
             .assignment_of(&member)
             .ok_or_else(|| Finding::contradiction(&name, "the member has no assignment"))?;
-        let micro_batch = inner::micro_batch_for(manifest, self.plan.memory_bytes).unwrap_or(1);
+        let (engine, micro_batch) = self.plan.engine(manifest);
         let tokens = state.record().map_or(0, |record| record.value.tokens_total);
         let context = self.context(record.round);
-        let work = Work { context, member, base, base_tokens_total: tokens, steps: contribution.steps, micro_batch };
+        let steps = contribution.steps;
+        let work = Work { context, engine, member, base, base_tokens_total: tokens, steps, micro_batch };
         let mut units =
             Units { files: self.files, statements: self.statements, assignment, open: BTreeMap::new(), wrong: None };
         let result = replay(&work, &mut |step| units.tokens(step), contribution);

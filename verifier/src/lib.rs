@@ -24,6 +24,7 @@ pub mod statements;
 use arithmetic::{Arithmetic, Plan};
 use draw::Replays;
 use essaim_kernels::Exec;
+use essaim_kernels::cuda::Device;
 use essaim_protocol::ids::RunId;
 use files::Files;
 use finding::Finding;
@@ -47,6 +48,8 @@ pub struct Request {
     pub seed: [u8; 32],
     /// Bytes that a replay may use for activations.
     pub memory_bytes: u64,
+    /// Where replays run; on the CPU if none.
+    pub device: Option<Device>,
 }
 
 /// Told how far a verification is.
@@ -107,6 +110,7 @@ fn walk(request: Request, exec: &Exec, progress: &mut dyn Progress, report: &mut
         every_heldout,
         from: request.from,
         memory_bytes: request.memory_bytes,
+        device: request.device,
     };
     let statements =
         Statements { genesis, dataset, order, token_bytes, tokenizer, last_round: report.last_round, contributions };

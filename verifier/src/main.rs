@@ -2,8 +2,11 @@
 
 use clap::Parser;
 use essaim_kernels::Exec;
+use essaim_kernels::cuda::{CudaDevices, Device, DeviceChoice, DeviceSource};
 use essaim_protocol::ids::RunId;
 use essaim_protocol::link::JoinLink;
+use essaim_train::engine::Engine;
+use essaim_train::selfcheck::self_check_on;
 use essaim_verifier::draw::Replays;
 use essaim_verifier::source::Source;
 use essaim_verifier::{Progress, Request, verify};
@@ -40,6 +43,9 @@ struct Arguments {
     /// Threads; all cores unless said.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where replays run: cpu, auto, cuda, cuda:N. The bits do not depend on it.
+    #[arg(long, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    device: DeviceChoice,
     /// The verdict as JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -85,6 +91,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         from: arguments.from,
         seed,
         memory_bytes: REPLAY_MEMORY_BYTES,
+        device: device(arguments.device, &exec)?,
     };
     let mut terminal = Terminal::new(!arguments.json);
     let report = verify(request, &exec, &mut terminal);
@@ -98,6 +105,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         report.failures.iter().for_each(|finding| eprintln!("{finding}"));
     }
     Ok(report.exit_code())
+}
+
+/// The device for replays; none for the CPU.
+fn device(choice: DeviceChoice, exec: &Exec) -> anyhow::Result<Option<Device>> {
+    let open = |ordinal| -> anyhow::Result<Device> {
+        let device = CudaDevices.open(ordinal)?;
+        self_check_on(exec, Engine::Device(&device))?;
+        Ok(device)
+    };
+    let (device, reason) =
+        choice.pick(&CudaDevices, open).map_err(|reason| anyhow::anyhow!("--device {choice}: {reason}"))?;
+    if device.is_none() && choice == DeviceChoice::Auto {
+        eprintln!("replays run on the CPU: {reason}");
+    }
+    Ok(device)
 }
 
 /// A run id, from itself or from a join link.

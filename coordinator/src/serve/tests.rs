@@ -23,6 +23,7 @@ use essaim_protocol::signing::{Keypair, Signed, Strict};
 use essaim_protocol::statements::{Claim, Head, Join, Record};
 use essaim_train::codec::HEADER_LEN_BYTES;
 use essaim_train::contribute::{Contributed, Work, contribute};
+use essaim_train::engine::Engine;
 use essaim_train::round::RoundContext;
 use essaim_train::shard::ShardReader;
 use std::ops::ControlFlow;
@@ -108,6 +109,7 @@ impl Member {
         let context = RoundContext { exec: &exec, manifest, run: self.run(), round: record.round + 1 };
         let work = Work {
             context,
+            engine: Engine::Cpu,
             member: self.keypair.member(),
             base: &base,
             base_tokens_total: record.tokens_total,

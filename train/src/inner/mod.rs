@@ -244,7 +244,7 @@ impl<'a> InnerLoop<'a> {
     }
 }
 
-fn check_batch(manifest: &Manifest, tokens: &[u32]) -> Result<(), BatchError> {
+pub(crate) fn check_batch(manifest: &Manifest, tokens: &[u32]) -> Result<(), BatchError> {
     let expected = manifest.inner.batch as usize * (manifest.model.context as usize + 1);
     if tokens.len() != expected {
         return Err(BatchError::Length { got: tokens.len(), expected });

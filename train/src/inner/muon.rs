@@ -18,9 +18,9 @@ use essaim_kernels::{Exec, Layout, gemm, ops, reduce, scalar64};
 use essaim_protocol::manifest::InnerConfig;
 
 /// The quintic's coefficients.
-const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
+pub(crate) const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 /// Keeps the division by the norm of a zero matrix finite.
-const NORM_EPS: f32 = 1e-7;
+pub(crate) const NORM_EPS: f32 = 1e-7;
 
 /// The tensors that Muon updates: the hidden matrices.
 pub(crate) fn matrices(layout: &ParamLayout) -> impl Iterator<Item = &TensorSpec> {
@@ -37,9 +37,9 @@ pub(crate) fn buffer_len(layout: &ParamLayout) -> usize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalars {
     lr: f64,
-    momentum: f32,
-    decay: f32,
-    iterations: u32,
+    pub(crate) momentum: f32,
+    pub(crate) decay: f32,
+    pub(crate) iterations: u32,
 }
 
 impl Scalars {
@@ -48,6 +48,11 @@ impl Scalars {
         let decay = 1.0 - lr * float64(inner.weight_decay);
         let momentum = float64(inner.muon_momentum) as f32;
         Scalars { lr, momentum, decay: decay as f32, iterations: inner.muon_iterations }
+    }
+
+    /// The rate for a matrix of `[rows, cols]`.
+    pub(crate) fn rate(&self, [rows, cols]: [usize; 2]) -> f32 {
+        (self.lr * 0.2 * scalar64::sqrt(rows.max(cols) as f64)) as f32
     }
 }
 
@@ -84,8 +89,7 @@ impl Buffers {
         direction.copy_from_slice(grads);
         ops::scaled_add(exec, direction, scalars.momentum, momentum);
         self.orthogonalize(exec, shape, scalars.iterations);
-        let rate = scalars.lr * 0.2 * scalar64::sqrt(rows.max(cols) as f64);
-        ops::axpby(exec, params, -(rate as f32), scalars.decay, &self.x[..rows * cols]);
+        ops::axpby(exec, params, -scalars.rate(shape), scalars.decay, &self.x[..rows * cols]);
     }
 
     /// Makes the matrix in `x` nearly orthogonal: its singular values come near one.

@@ -7,6 +7,7 @@ use essaim_protocol::manifest::{F64Bits, InnerConfig, Manifest, ModelConfig, Opt
 use essaim_protocol::statements::Contribution;
 use essaim_train::aggregate::next_checkpoint;
 use essaim_train::contribute::{Work, contribute};
+use essaim_train::engine::Engine;
 use essaim_train::round::{Base, RoundContext};
 use essaim_train::selfcheck::tiny_manifest;
 use std::error::Error;
@@ -62,7 +63,8 @@ fn unit(manifest: &Manifest, step: u32) -> Vec<u32> {
 pub fn round_hash(exec: &Exec, manifest: &Manifest, micro_batch: u32) -> String {
     let mut base = Base::initial(exec, manifest);
     let context = RoundContext { exec, manifest, run: RUN, round: 1 };
-    let work = Work { context, member: MEMBER, base: &base, base_tokens_total: 0, steps: STEPS, micro_batch };
+    let (engine, member) = (Engine::Cpu, MEMBER);
+    let work = Work { context, engine, member, base: &base, base_tokens_total: 0, steps: STEPS, micro_batch };
     let mut units = |step: u32| -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> { Ok(unit(manifest, step)) };
     let done = contribute(&work, &mut units, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((done.steps, done.skipped), (STEPS, 0));
