@@ -101,6 +101,12 @@ pub struct BenchResult {
     pub peak_memory_bytes: u64,
     /// Loss of the last training step, nats a token.
     pub loss: f64,
+    /// Name of the device that trained; none for the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Memory taken on the device, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
 }
 
 /// Floating-point operations of all matrix products of one training step of `batch` sequences, forward and backward.
@@ -163,7 +169,19 @@ pub fn bench(config: BenchConfig, threads: usize, length: BenchLength) -> Result
         peak_share: peak.map(|peak| flops as f64 / wall_s / peak),
         peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
         loss,
+        device: None,
+        device_memory_bytes: None,
     })
+}
+
+/// Random tokens for training step `index`.
+pub(crate) fn fill_tokens(tokens: &mut [u32], vocab_size: u32, index: u64) {
+    let mut random = blake3::Hasher::new_derive_key("essaim/1 bench").update(&index.to_le_bytes()).finalize_xof();
+    for token in tokens {
+        let mut bytes = [0u8; 8];
+        random.fill(&mut bytes);
+        *token = (u64::from_le_bytes(bytes) % u64::from(vocab_size)) as u32;
+    }
 }
 
 struct Work {
@@ -198,13 +216,7 @@ impl Work {
     /// One training step on random tokens; gives the mean loss.
     fn training_step(&mut self, exec: &Exec, index: u64) -> f64 {
         const CLIP_NORM: f32 = 1.0;
-        let vocab = self.model.shape().vocab as u64;
-        let mut random = blake3::Hasher::new_derive_key("essaim/1 bench").update(&index.to_le_bytes()).finalize_xof();
-        for token in &mut self.tokens {
-            let mut bytes = [0u8; 8];
-            random.fill(&mut bytes);
-            *token = (u64::from_le_bytes(bytes) % vocab) as u32;
-        }
+        fill_tokens(&mut self.tokens, self.model.shape().vocab as u32, index);
         debug_assert_eq!(self.losses.len(), self.batch * self.model.shape().context);
         exec.install(|| {
             self.model.inner_gradients(exec, &self.params, &self.tokens, &mut self.grads, &mut self.losses);
@@ -229,7 +241,7 @@ impl Work {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {
@@ -239,7 +251,7 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Processor time of this process so far, seconds, in units of the system's clock tick.
-fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     // Fields 14 and 15 of the line, counted after the name in parentheses, are in hundredths of a second on Linux.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -2,6 +2,7 @@
 //! they never change a result, only how fast it comes.
 
 use crate::files::{self, FileError};
+use essaim_kernels::cuda::{DeviceChoice, ParseDeviceError};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub const KEEP_ROUNDS_DEFAULT: u64 = 4;
 pub const EXAMPLE: &str = r#"# Settings of a member of an Essaim run. Every one has a default; flags of `essaim join` override them.
 
 # threads = 8                 # CPU threads that train; default: all cores
+# device = "auto"             # what trains: auto (the first CUDA device that can, else the CPU), cpu, cuda, cuda:N
 # memory = "4G"               # most memory that training may use; default: half of the machine's
 # listen = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"]
 # mdns = true                 # find members on the local network
@@ -42,6 +44,9 @@ pub enum ConfigError {
     /// A size that is none.
     #[error("'{0}' is no size: write bytes, or a number with K, M, G or T, such as 4G")]
     Size(String),
+    /// A device that is none.
+    #[error(transparent)]
+    Device(#[from] ParseDeviceError),
     /// A setting out of its range.
     #[error("{name} is {got}: {rule}")]
     Range {
@@ -60,6 +65,8 @@ pub enum ConfigError {
 pub struct Settings {
     /// CPU threads that train.
     pub threads: Option<usize>,
+    /// What trains: `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: Option<String>,
     /// Most memory that training may use, as `4G`.
     pub memory: Option<String>,
     /// Multiaddresses to listen on.
@@ -75,7 +82,9 @@ pub struct Settings {
 pub struct Config {
     /// CPU threads that train.
     pub threads: usize,
-    /// Most memory that training may use, bytes.
+    /// What trains.
+    pub device: DeviceChoice,
+    /// Most of the machine's memory that training may use, bytes.
     pub memory_bytes: u64,
     /// Multiaddresses to listen on.
     pub listen: Vec<String>,
@@ -108,6 +117,7 @@ impl Settings {
     pub fn or(self, file: Settings) -> Settings {
         Settings {
             threads: self.threads.or(file.threads),
+            device: self.device.or(file.device),
             memory: self.memory.or(file.memory),
             listen: self.listen.or(file.listen),
             mdns: self.mdns.or(file.mdns),
@@ -125,6 +135,7 @@ impl Settings {
         if !(1..=1024).contains(&threads) {
             return Err(ConfigError::Range { name: "threads", got: threads.to_string(), rule: "from 1 to 1024" });
         }
+        let device = self.device.as_deref().map(str::parse).transpose()?.unwrap_or_default();
         let memory_bytes = match &self.memory {
             Some(text) => parse_size(text)?,
             None => machine_memory_bytes().unwrap_or(8 << 30) / 2,
@@ -138,7 +149,7 @@ impl Settings {
         if keep_rounds == 0 {
             return Err(ConfigError::Range { name: "keep_rounds", got: "0".into(), rule: "at least 1" });
         }
-        Ok(Config { threads, memory_bytes, listen, mdns: self.mdns.unwrap_or(true), keep_rounds })
+        Ok(Config { threads, device, memory_bytes, listen, mdns: self.mdns.unwrap_or(true), keep_rounds })
     }
 }
 
@@ -195,6 +206,7 @@ mod tests {
         let flags = Settings { threads: Some(2), ..Settings::default() };
         let config = flags.or(Settings::load(&path).unwrap()).resolve().unwrap();
         assert_eq!((config.threads, config.memory_bytes, config.mdns), (2, 1 << 30, true));
+        assert_eq!(config.device, DeviceChoice::Auto);
         assert_eq!(config.listen, LISTEN_DEFAULT);
     }
 
@@ -208,6 +220,8 @@ mod tests {
         assert!(!error.contains('\n'), "one line: {error}");
         let none = Settings { threads: Some(0), ..Settings::default() };
         assert!(matches!(none.resolve(), Err(ConfigError::Range { name: "threads", .. })));
+        let gpu = Settings { device: Some("gpu".into()), ..Settings::default() };
+        assert!(gpu.resolve().unwrap_err().to_string().contains("cuda:N"));
         let small = Settings { memory: Some("1M".into()), ..Settings::default() };
         assert!(matches!(small.resolve(), Err(ConfigError::Range { name: "memory", .. })));
     }

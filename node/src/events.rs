@@ -21,6 +21,17 @@ pub enum Event {
         /// Most memory that training may use, bytes.
         memory_bytes: u64,
     },
+    /// What trains, chosen at the start and again after a device failed.
+    Engine {
+        /// `cpu`, or `cuda:N`.
+        device: String,
+        /// The device's name; of the CPU, threads and kernels.
+        name: String,
+        /// All of the device's memory, bytes; none for the CPU.
+        memory_bytes: Option<u64>,
+        /// Why this and nothing else.
+        reason: String,
+    },
     /// It can be reached.
     Listening {
         /// Multiaddresses.
@@ -218,6 +229,10 @@ impl fmt::Display for Event {
                 short(member),
                 bytes_text(*memory_bytes)
             ),
+            Event::Engine { device, name, memory_bytes, reason } => {
+                let memory = memory_bytes.map(|bytes| format!(", {}", bytes_text(bytes))).unwrap_or_default();
+                write!(f, "training on {device} ({name}{memory}): {reason}")
+            }
             Event::Listening { addresses } => match addresses.as_slice() {
                 [] => write!(f, "listening nowhere: only connections that this member makes are used"),
                 [first, ..] => write!(f, "listening on {} addresses, such as {first}", addresses.len()),
@@ -293,6 +308,9 @@ mod tests {
         assert_eq!(json["step"], 7);
         let text = event.to_string();
         assert!(text.contains("7/24") && text.contains("12\u{202f}345") && !text.contains('\n'), "{text}");
+        let (device, name, reason) = ("cuda:1".into(), "a card".into(), "as asked for".into());
+        let text = Event::Engine { device, name, memory_bytes: Some(8 << 30), reason }.to_string();
+        assert_eq!(text, "training on cuda:1 (a card, 8.0 GiB): as asked for");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bench;
+pub mod bench_device;
 pub mod cli;
 pub mod config;
 pub mod datadir;
 pub mod disk;
 pub mod driver;
+pub mod engine;
 pub mod events;
 pub mod files;
 pub mod generate;

@@ -34,6 +34,9 @@ pub struct StatusFile {
     pub member: String,
     /// What it is at.
     pub activity: Activity,
+    /// What trains: `cpu` or `cuda:N`.
+    #[serde(default)]
+    pub device: Option<String>,
     /// Addresses it listens on.
     pub addresses: Vec<String>,
     /// Peers connected.
@@ -80,6 +83,7 @@ impl StatusFile {
                 self.run.clone_from(run);
                 self.member.clone_from(member);
             }
+            Event::Engine { device, .. } => self.device = Some(device.clone()),
             Event::Listening { addresses } => self.addresses.clone_from(addresses),
             Event::Manifest { name, rounds, .. } => {
                 self.name = Some(name.clone());

@@ -2,6 +2,7 @@
 //! after the other, so that training never runs on a thread of the async runtime.
 
 use crate::disk::{Disk, DiskError};
+use crate::engine::{EngineError, Trainer};
 use crate::events::Event;
 use crate::reporter::Reporter;
 use crate::withheld::Withheld;
@@ -44,6 +45,9 @@ pub enum WorkerError {
     /// No update was made.
     #[error(transparent)]
     Contribute(#[from] ContributeError),
+    /// A device failed in an earlier round, and nothing else can train.
+    #[error("{0}; trying again in the next round")]
+    Engine(#[from] EngineError),
 }
 
 impl WorkerError {
@@ -166,8 +170,8 @@ pub struct Worker {
     pub run: RunId,
     /// This member.
     pub member: MemberId,
-    /// Sequences that go through the model at once.
-    pub micro_batch: u32,
+    /// What does the inner steps.
+    pub trainer: Trainer,
     /// Where updates are.
     pub store: Arc<BlobStore>,
     /// Where checkpoints go.
@@ -243,7 +247,7 @@ impl Worker {
     }
 
     fn contribute(
-        &self,
+        &mut self,
         order: &WorkOrder,
         steps: u32,
         mut units: mpsc::Receiver<Vec<u32>>,
@@ -253,13 +257,15 @@ impl Worker {
         let wanted = round.saturating_sub(1);
         let held = self.base.as_ref().filter(|(held, _)| *held == wanted);
         let (_, base) = held.ok_or(WorkerError::NoBase { wanted })?;
+        let chosen = self.trainer.ready(&self.exec, &self.manifest, &self.reporter)?.clone();
         let work = Work {
             context: self.context(round),
+            engine: chosen.engine(),
             member: self.member,
             base,
             base_tokens_total: order.base_tokens_total,
             steps,
-            micro_batch: self.micro_batch,
+            micro_batch: chosen.micro_batch,
         };
         let next = std::cell::RefCell::new(None);
         let mut started = None::<Instant>;
@@ -282,7 +288,13 @@ impl Worker {
         let contributed = match contribute::contribute(&work, &mut source, &mut proceed) {
             Ok(contributed) => contributed,
             Err(ContributeError::NothingDone) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if matches!(error, ContributeError::Device(_)) {
+                    // Opened again for the next round.
+                    self.trainer.lost();
+                }
+                return Err(error.into());
+            }
         };
         if let (Some(started), true) = (started, contributed.steps == work.steps) {
             self.tell_last(round, &contributed, started);

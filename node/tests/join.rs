@@ -3,6 +3,7 @@
 
 mod operator;
 
+use essaim_kernels::cuda::CudaDevices;
 use essaim_node::config::Settings;
 use essaim_node::datadir::DataDir;
 use essaim_node::driver::{End, JoinError, JoinOptions, join};
@@ -20,6 +21,7 @@ async fn member(root: &Path, link: JoinLink) -> Result<End, JoinError> {
     let data_dir = DataDir::open(root, &link.run).unwrap();
     let settings = Settings {
         threads: Some(1),
+        device: Some("cpu".into()),
         memory: Some("1G".into()),
         listen: Some(vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()]),
         mdns: Some(false),
@@ -29,6 +31,7 @@ async fn member(root: &Path, link: JoinLink) -> Result<End, JoinError> {
         link,
         root: data_dir.root().to_owned(),
         config: settings.resolve().unwrap(),
+        devices: Arc::new(CudaDevices),
         exit_when_finished: true,
         give_up_after: Some(Duration::from_secs(30)),
     };

@@ -1,12 +1,18 @@
 //! The worker and the disk together: first checkpoint, inner steps, a stop in the middle, the next checkpoint, a restart.
 #![allow(clippy::unwrap_used)]
 
+mod cards;
+
+use cards::Cards;
+use essaim_cuda_shim::Call;
 use essaim_kernels::Exec;
+use essaim_kernels::cuda::{CudaDevices, DeviceChoice, DeviceSource};
 use essaim_network::BlobStore;
 use essaim_node::disk::Disk;
+use essaim_node::engine::{Engines, Trainer};
 use essaim_node::reporter::{Reporter, Show};
 use essaim_node::withheld::Withheld;
-use essaim_node::worker::{Job, Outcome, WorkControl, Worker};
+use essaim_node::worker::{Job, Outcome, WorkControl, Worker, WorkerError};
 use essaim_protocol::assignment::Assignment;
 use essaim_protocol::ids::{Hash, MemberId, RunId};
 use essaim_protocol::ledger::{Ledger, Span};
@@ -14,6 +20,7 @@ use essaim_protocol::manifest::{Manifest, Optimizer};
 use essaim_protocol::round::{WorkDone, WorkOrder};
 use essaim_protocol::signing::Keypair;
 use essaim_protocol::statements::{Contribution, NO_CLAIMS, Record};
+use essaim_train::device::device_memory_bytes;
 use essaim_train::round::Base;
 use essaim_train::selfcheck::tiny_manifest;
 use std::path::Path;
@@ -32,11 +39,16 @@ struct Bench {
     store: Arc<BlobStore>,
     withheld: Arc<Withheld>,
     disk: Arc<Disk>,
+    reporter: Arc<Reporter>,
     clock: Instant,
 }
 
 impl Bench {
     fn new(root: &Path) -> Bench {
+        Bench::on(root, DeviceChoice::Cpu, Arc::new(CudaDevices))
+    }
+
+    fn on(root: &Path, choice: DeviceChoice, cards: Arc<dyn DeviceSource>) -> Bench {
         for folder in ["state", "claims"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
@@ -46,22 +58,26 @@ impl Bench {
         let base = disk.find(&manifest).unwrap().head.map(|(record, _, base)| (record.value.round, base));
         let withheld = Arc::new(Withheld::default());
         let member = Keypair::from_secret(&[1; 32]).member();
+        let exec = Exec::detect(2).unwrap();
+        let reporter = Arc::new(Reporter::new(Instant::now(), Show::Nothing, None));
+        let engines = Engines { choice, source: cards, memory_bytes: 1 << 30 };
+        let chosen = engines.choose(&exec, &manifest, &reporter).unwrap();
         let worker = Worker {
-            exec: Exec::detect(2).unwrap(),
+            exec,
             manifest: manifest.clone(),
             run: RUN,
             member,
-            micro_batch: 1,
+            trainer: Trainer::new(engines, chosen),
             store: store.clone(),
             disk: disk.clone(),
             withheld: withheld.clone(),
-            reporter: Arc::new(Reporter::new(Instant::now(), Show::Nothing, None)),
+            reporter: reporter.clone(),
             base,
         };
         let (jobs, job_queue) = std::sync::mpsc::channel();
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
         std::thread::spawn(move || worker.run(&job_queue, &outcome_sender));
-        Bench { jobs, outcomes, manifest, member, store, withheld, disk, clock: Instant::now() }
+        Bench { jobs, outcomes, manifest, member, store, withheld, disk, reporter, clock: Instant::now() }
     }
 
     fn apply(&mut self, round: u64, contributions: Vec<Contribution>) -> (Hash, Hash) {
@@ -74,6 +90,16 @@ impl Bench {
 
     /// Orders `steps` inner steps of `round` and feeds `batches` of them.
     fn work(&mut self, round: u64, steps: u64, batches: u64, control: WorkControl) -> Option<WorkDone> {
+        self.try_work(round, steps, batches, control).unwrap()
+    }
+
+    fn try_work(
+        &mut self,
+        round: u64,
+        steps: u64,
+        batches: u64,
+        control: WorkControl,
+    ) -> Result<Option<WorkDone>, WorkerError> {
         let (sender, units) = mpsc::channel(64);
         for index in 0..batches {
             sender.try_send(self.batch(index)).unwrap();
@@ -84,7 +110,7 @@ impl Bench {
         let order = WorkOrder { round, assignment, base: NO_CLAIMS, base_tokens_total: 0, deadline_ms: FAR_MS };
         self.jobs.send(Job::Contribute { order, steps: steps as u32, units, control: Arc::new(control) }).unwrap();
         match self.outcomes.blocking_recv().unwrap() {
-            Outcome::Worked { round: done, result } if done == round => result.unwrap(),
+            Outcome::Worked { round: done, result } if done == round => result,
             other => panic!("{other:?}"),
         }
     }
@@ -214,4 +240,75 @@ fn old_updates_and_claims_are_forgotten() {
     assert_eq!(std::fs::read_dir(dir.path().join("claims")).unwrap().count(), 1);
     assert_eq!(disk.forget_before(2).unwrap(), []);
     assert_eq!(disk.forget_before(3).unwrap(), [hash("b"), hash("c")]);
+}
+
+#[test]
+fn a_device_that_fails_in_a_round_loses_that_round_and_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let [here, there] = ["cpu", "device"].map(|name| dir.path().join(name));
+    let mut cpu = Bench::new(&here);
+    cpu.apply(0, Vec::new());
+    let wanted = cpu.work(1, 2, 2, cpu.control(FAR_MS)).unwrap();
+    let cards = Arc::new(Cards::new(4 << 30));
+    let mut bench = Bench::on(&there, DeviceChoice::Auto, cards.clone());
+    assert_eq!(bench.reporter.status().device.as_deref(), Some("shim:0"));
+    bench.apply(0, Vec::new());
+    assert_eq!(bench.work(1, 2, 2, bench.control(FAR_MS)).unwrap().update, wanted.update, "the CPU's bits");
+    cards.fail_at(Call::Launch, 300);
+    let error = bench.try_work(1, 2, 2, bench.control(FAR_MS)).unwrap_err();
+    assert!(matches!(error, WorkerError::Contribute(_)), "{error:?}");
+    assert!(error.to_string().contains("inner steps of the round are lost") && !error.to_string().contains('\n'));
+    assert_eq!(bench.work(1, 2, 2, bench.control(FAR_MS)).unwrap().update, wanted.update, "opened again");
+    assert_eq!(cards.opened(), 2);
+    bench.apply(0, Vec::new());
+}
+
+#[test]
+fn a_device_that_is_gone_for_good_leaves_the_cpu_if_that_was_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    for choice in [DeviceChoice::Auto, DeviceChoice::Cuda(Some(0))] {
+        let cards = Arc::new(Cards::new(4 << 30));
+        let mut bench = Bench::on(&dir.path().join(choice.to_string()), choice, cards.clone());
+        bench.apply(0, Vec::new());
+        cards.fail_at(Call::Upload, 1);
+        cards.take_away();
+        assert!(bench.try_work(1, 2, 2, bench.control(FAR_MS)).is_err());
+        let next = bench.try_work(1, 2, 2, bench.control(FAR_MS));
+        match choice {
+            DeviceChoice::Auto => {
+                assert!(next.unwrap().is_some());
+                assert_eq!(bench.reporter.status().device.as_deref(), Some("cpu"));
+            }
+            _ => {
+                let error = next.unwrap_err().to_string();
+                assert!(error.contains("--device cuda:0") && error.contains("fell off the bus"), "{error}");
+                cards.bring_back();
+                assert!(bench.try_work(1, 2, 2, bench.control(FAR_MS)).unwrap().is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_card_without_memory_for_the_run_is_refused_with_the_numbers() {
+    let (manifest, exec) = (tiny_manifest(Optimizer::Muon), Exec::detect(1).unwrap());
+    let reporter = Reporter::new(Instant::now(), Show::Nothing, None);
+    let choose = |choice, device_bytes, memory_bytes| {
+        let engines = Engines { choice, source: Arc::new(Cards::new(device_bytes)), memory_bytes };
+        engines.choose(&exec, &manifest, &reporter).map(|chosen| (chosen.micro_batch, chosen.needed_bytes))
+    };
+    let spare = 256 << 20;
+    let [one, two, three] = [1, 2, 3].map(|size| device_memory_bytes(&manifest, size));
+    assert_eq!(choose(DeviceChoice::Auto, spare + two, 1 << 30).unwrap(), (2, two));
+    assert_eq!(choose(DeviceChoice::Cuda(None), 1 << 30, 1 << 30).unwrap(), (3, three));
+    assert_eq!(reporter.status().device.as_deref(), Some("shim:0"));
+    let error = choose(DeviceChoice::Cuda(Some(0)), spare + one - 1, 1 << 30).unwrap_err().to_string();
+    assert!(error.contains("even with one sequence at a time") && error.contains("KiB"), "{error}");
+    let error = choose(DeviceChoice::Cuda(Some(0)), 1 << 30, 1 << 10).unwrap_err().to_string();
+    assert!(error.contains("beside the device") && error.contains("1.0 KiB are allowed"), "{error}");
+    assert_eq!(choose(DeviceChoice::Auto, spare, 1 << 30).unwrap().0, 3);
+    assert_eq!(reporter.status().device.as_deref(), Some("cpu"));
+    let engines = Engines { choice: DeviceChoice::Cuda(Some(1)), source: Arc::new(Cards::new(0)), memory_bytes: 0 };
+    let error = engines.precheck().unwrap_err().to_string();
+    assert_eq!(error, "--device cuda:1: there is no CUDA device 1; this machine has 1");
 }

@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use crate::reporter::{Reporter, Show};
 use anyhow::Context;
 use clap::Args;
+use essaim_kernels::cuda::CudaDevices;
 use essaim_protocol::limits;
 use essaim_protocol::link::JoinLink;
 use std::path::{Path, PathBuf};
@@ -24,10 +25,10 @@ const GRACE: Duration = Duration::from_millis(500);
 The member trains on what the run assigns, checks every record, and serves what others need. Stop it with Ctrl-C at any
 moment and start it again with the same command: identity, data and unsent claims are kept in the data directory.
 
-Settings come from DIR/node.toml (threads, memory, listen, mdns, keep_rounds) and from flags, which override it.
+Settings come from DIR/node.toml (threads, device, memory, listen, mdns, keep_rounds) and from flags, which override it.
 The newest checkpoint is always in DIR/checkpoint, ready for `essaim generate --checkpoint DIR/checkpoint`.
 
-With --json, one object a line on standard output, with 'event' and 'elapsed_s' since the start: started, listening,
+With --json, one object a line on standard output, with 'event' and 'elapsed_s' since the start: started, engine, listening,
 manifest, joined, admitted, round_started, inner_step (about one a second), claimed, receipt, closed, applied, caught_up,
 refused, warning, unreachable, reached, finished, halted, stopped.
 ")]
@@ -41,6 +42,9 @@ pub struct JoinArgs {
     /// CPU threads that train [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What trains: auto, cpu, cuda, cuda:N [default: auto, the first CUDA device that can do it, else the CPU]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Most memory that training may use, such as 4G [default: half of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
@@ -75,6 +79,7 @@ impl JoinArgs {
         let data_dir = DataDir::open(&root, &link.run)?;
         let flags = Settings {
             threads: self.threads,
+            device: self.device,
             memory: self.memory,
             listen: (!self.listen.is_empty()).then_some(self.listen),
             mdns: self.no_mdns.then_some(false),
@@ -88,6 +93,7 @@ impl JoinArgs {
             link,
             root: data_dir.root().to_owned(),
             config,
+            devices: Arc::new(CudaDevices),
             exit_when_finished: self.exit_when_finished,
             give_up_after: self.give_up_after.map(Duration::from_secs),
         };

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod bench;
+pub mod devices;
 pub mod evaluate;
 pub mod generate;
 pub mod join;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
     after_help = "\
 Take part:      essaim join LINK                  with the link that the operator of a run gave
 Look:           essaim status
+What can train: essaim devices
 Measure:        essaim bench --config 8m
 Write a text:   essaim generate --checkpoint DIR --prompt 'Il était une fois'
 "
@@ -33,6 +35,8 @@ pub enum Command {
     Join(join::JoinArgs),
     /// Show what the member in a data directory does.
     Status(status::StatusArgs),
+    /// List what can train: the CPU, and each CUDA device or why it cannot be used.
+    Devices(devices::DevicesArgs),
     /// Measure how fast this machine trains.
     Bench(bench::BenchArgs),
     /// Continue a text with a checkpoint of a run.
@@ -50,6 +54,7 @@ impl Cli {
         match self.command {
             Command::Join(args) => args.run(),
             Command::Status(args) => args.run(),
+            Command::Devices(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Generate(args) => args.run(),
             Command::Evaluate(args) => args.run(),

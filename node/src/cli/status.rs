@@ -97,6 +97,9 @@ fn describe(status: &StatusFile, running: bool, root: &Path) -> String {
         (true, Activity::Stopped) => "stopping".to_owned(),
     };
     line("now", activity);
+    if let Some(device) = &status.device {
+        line("trains on", device.clone());
+    }
     if let Some(round) = status.round {
         let of = status.rounds.map(|rounds| format!(" of {rounds}")).unwrap_or_default();
         line("round", format!("{round}{of}"));

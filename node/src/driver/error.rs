@@ -3,9 +3,10 @@
 use super::peers::LinkPeersError;
 use crate::config::Config;
 use crate::disk::DiskError;
-use crate::events::bytes_text;
+use crate::engine::EngineError;
 use crate::files::FileError;
 use essaim_kernels::ExecError;
+use essaim_kernels::cuda::DeviceSource;
 use essaim_network::{BlobError, NetworkError};
 use essaim_protocol::chain::ChainError;
 use essaim_protocol::ids::RunId;
@@ -13,6 +14,7 @@ use essaim_protocol::link::JoinLink;
 use essaim_protocol::round::MemberError;
 use essaim_train::selfcheck::SelfCheckError;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a member joins with.
@@ -24,6 +26,8 @@ pub struct JoinOptions {
     pub root: PathBuf,
     /// Settings.
     pub config: Config,
+    /// Where devices come from.
+    pub devices: Arc<dyn DeviceSource>,
     /// Whether to end when the run does.
     pub exit_when_finished: bool,
     /// How long the coordinator may be silent before the program ends; for ever if none.
@@ -78,17 +82,9 @@ pub enum JoinError {
     /// The machine refuses what it was given.
     #[error(transparent)]
     Machine(#[from] MemberError),
-    /// The model does not fit.
-    #[error(
-        "this run needs {needed}, {allowed} are allowed: give more with --memory, or join from a larger machine",
-        needed = bytes_text(*needed_bytes), allowed = bytes_text(*allowed_bytes)
-    )]
-    Memory {
-        /// What the smallest micro-batch needs, bytes.
-        needed_bytes: u64,
-        /// What is allowed, bytes.
-        allowed_bytes: u64,
-    },
+    /// Nothing here can train the model.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The data set does not fit the manifest.
     #[error("the run's data set cannot be used: {0}; tell the operator")]
     Data(String),

@@ -3,17 +3,17 @@
 use super::error::JoinError;
 use super::peers::Asker;
 use super::{End, UNREACHABLE_AFTER, UNREACHABLE_EVERY};
-use crate::config::Config;
 use crate::disk::Disk;
+use crate::engine::{Engines, Trainer};
 use crate::events::Event;
 use crate::reporter::Reporter;
+use essaim_kernels::Exec;
 use essaim_network::NetworkEvent;
 use essaim_protocol::chain::ChainState;
 use essaim_protocol::ids::RunId;
 use essaim_protocol::manifest::Manifest;
 use essaim_protocol::messages::{Reply, Request};
 use essaim_protocol::signing::{Signed, Strict};
-use essaim_train::inner;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -21,26 +21,24 @@ use tokio::sync::mpsc;
 /// connection as soon as it is made.
 const LOST_MAX: u32 = 3;
 
-/// Checks a manifest whose id is the run's, and that the model fits; gives the micro-batch.
+/// Checks a manifest whose id is the run's, and chooses what can train its model.
 pub(super) fn check_manifest(
     manifest: &Signed<Manifest>,
-    config: &Config,
+    engines: Engines,
+    exec: &Exec,
     reporter: &Reporter,
-) -> Result<u32, JoinError> {
+) -> Result<Trainer, JoinError> {
     ChainState::genesis(manifest, &Strict)?;
     let value = &manifest.value;
-    let micro_batch = inner::micro_batch_for(value, config.memory_bytes).ok_or_else(|| JoinError::Memory {
-        needed_bytes: inner::memory_bytes(value, 1),
-        allowed_bytes: config.memory_bytes,
-    })?;
+    let chosen = engines.choose(exec, value, reporter)?;
     reporter.report(&Event::Manifest {
         name: value.name.clone(),
         parameters: value.model.parameter_count(),
         rounds: value.rounds,
-        micro_batch,
-        needed_bytes: inner::memory_bytes(value, micro_batch),
+        micro_batch: chosen.micro_batch,
+        needed_bytes: chosen.needed_bytes,
     });
-    Ok(micro_batch)
+    Ok(Trainer::new(engines, chosen))
 }
 
 /// Getting the manifest.

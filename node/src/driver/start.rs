@@ -7,6 +7,7 @@ use super::manifest::{Getting, check_manifest};
 use super::peers::{Asker, LinkPeers};
 use super::{Bound, Driver, DriverState, End};
 use crate::disk::{Disk, Found};
+use crate::engine::Engines;
 use crate::events::Event;
 use crate::identity::Identity;
 use crate::reporter::Reporter;
@@ -47,7 +48,16 @@ pub async fn join(
         memory_bytes: options.config.memory_bytes,
     });
     let (root, threads) = (options.root.clone(), options.config.threads);
-    let Local { disk, store, withheld, exec } = blocking(move || Local::open(&root, threads)).await??;
+    let engines = Engines {
+        choice: options.config.device,
+        source: options.devices.clone(),
+        memory_bytes: options.config.memory_bytes,
+    };
+    let (engines, Local { disk, store, withheld, exec }) = blocking(move || {
+        engines.precheck()?;
+        Ok::<_, JoinError>((engines, Local::open(&root, threads)?))
+    })
+    .await??;
     let config = network_config(&options, &identity, &link_peers)?;
     let (network, mut events) = Network::start(config, store.clone(), withheld.policy()).await?;
     let addresses = network.listen_addrs().iter().map(ToString::to_string).collect();
@@ -58,7 +68,12 @@ pub async fn join(
         Ok(manifest) => manifest,
         Err(end) => return Ok(end),
     };
-    let micro_batch = check_manifest(&manifest, &options.config, &reporter)?;
+    // On a thread that may block: a device may have to be started.
+    let (manifest, exec, trainer) = {
+        let reporter = reporter.clone();
+        blocking(move || check_manifest(&manifest, engines, &exec, &reporter).map(|trainer| (manifest, exec, trainer)))
+            .await??
+    };
     let mut peers = link_peers.peers;
     for peer in manifest.value.operators.iter().filter_map(peer_id_of) {
         if !peers.contains(&peer) {
@@ -73,7 +88,7 @@ pub async fn join(
         manifest: value.clone(),
         run,
         member,
-        micro_batch,
+        trainer,
         store: worker_store,
         disk: disk.clone(),
         withheld: withheld.clone(),
