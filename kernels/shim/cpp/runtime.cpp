@@ -83,4 +83,19 @@ SHIM_NOTE(16)
 #undef SHIM_NOTE
 void __tsan_read_range(void* address, unsigned long len) { shim::note(address, len, false); }
 void __tsan_write_range(void* address, unsigned long len) { shim::note(address, len, true); }
+// Clang has these called in the place of the usual ones.
+void* __tsan_memcpy(void* to, const void* from, unsigned long len) {
+    shim::note(from, len, false);
+    shim::note(to, len, true);
+    return memcpy(to, from, len);
+}
+void* __tsan_memmove(void* to, const void* from, unsigned long len) {
+    shim::note(from, len, false);
+    shim::note(to, len, true);
+    return memmove(to, from, len);
+}
+void* __tsan_memset(void* to, int value, unsigned long len) {
+    shim::note(to, len, true);
+    return memset(to, value, len);
+}
 }

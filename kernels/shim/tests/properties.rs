@@ -307,8 +307,14 @@ fn size(most: usize) -> impl Strategy<Value = usize> {
     prop_oneof![edge, 0..=most]
 }
 
+/// 60 cases each, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: 60, ..default } }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(config())]
 
     #[test]
     fn any_product_agrees(
