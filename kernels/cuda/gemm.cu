@@ -1,7 +1,7 @@
 // Matrix products, SEMANTICS.md §2: every output is one chain of fused multiply-adds over k in increasing order.
 //
-// A block computes a tile of TILE × TILE outputs with 256 threads, each of them G × G groups of 4 × 4 outputs in registers (TILE = 64 · G). Slices of
-// DEPTH in k pass through two buffers of shared memory, k-major, so that a thread reads its operands as float4; while one slice is
+// A block computes a tile of TILE × TILE outputs with 256 threads, each of them G × G groups of UNIT × UNIT outputs in registers (TILE = 16 · UNIT · G).
+// Slices of DEPTH in k (TILE · DEPTH = 1024: four elements a thread) pass through two buffers of shared memory, k-major, so that a thread reads its operands as float4; while one slice is
 // multiplied, the next is on its way in registers. Rows and columns beyond the matrix repeat the last one: what they give is not
 // stored, and nothing is checked in the loop. The last, partial slice is multiplied term by term: k is never padded.
 #include "common.cuh"
@@ -72,39 +72,71 @@ struct Slice {
     }
 };
 
-// The tile of C in registers. A warp covers 16 · G rows and 32 · G columns, as 4 × 8 threads: their reads of shared memory have no bank conflict.
-template <int G, bool VECTOR>
-struct Outputs {
-    float sum[4 * G][4 * G];
+// Neighbours in a row of memory, as far apart as one access reads.
+template <int UNIT>
+DEVICE void read_unit(float values[UNIT], const float* from) {
+    if (UNIT == 4) {
+        const Four four = read_four(from);
+#pragma unroll
+        for (int e = 0; e < UNIT; e++) values[e] = four.at[e];
+    } else {
+        const float2 two = *reinterpret_cast<const float2*>(from);
+        values[0] = two.x;
+        values[1] = two.y;
+    }
+}
 
-    DEVICE u32 row_of(int group) { return threadIdx.x / 64 * (16 * G) + group * 16 + threadIdx.x % 32 / 8 * 4; }
-    DEVICE u32 col_of(int group) { return threadIdx.x / 32 % 2 * (32 * G) + group * 32 + threadIdx.x % 8 * 4; }
+template <int UNIT>
+DEVICE void write_unit(float* to, const float values[UNIT]) {
+    if (UNIT == 4) {
+        Four four;
+#pragma unroll
+        for (int e = 0; e < UNIT; e++) four.at[e] = values[e];
+        write_four(to, four);
+    } else {
+        float2 two;
+        two.x = values[0];
+        two.y = values[1];
+        *reinterpret_cast<float2*>(to) = two;
+    }
+}
+
+// The tile of C in registers: G × G groups of UNIT × UNIT for each thread. A warp covers 4 · UNIT · G rows and 8 · UNIT · G columns, as 4 × 8 threads:
+// their reads of shared memory have no bank conflict.
+template <int UNIT, int G, bool VECTOR>
+struct Outputs {
+    static const int SIDE = UNIT * G;
+    // From one group of a thread to its next.
+    static const int ROW_STEP = 4 * UNIT;
+    static const int COL_STEP = 8 * UNIT;
+    float sum[SIDE][SIDE];
+
+    DEVICE u32 row_of(int i) { return threadIdx.x / 64 * (ROW_STEP * G) + i / UNIT * ROW_STEP + threadIdx.x % 32 / 8 * UNIT + i % UNIT; }
+    DEVICE u32 col_of(int group) { return threadIdx.x / 32 % 2 * (COL_STEP * G) + group * COL_STEP + threadIdx.x % 8 * UNIT; }
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
-        for (int i = 0; i < 4 * G; i++)
+        for (int i = 0; i < SIDE; i++)
 #pragma unroll
-            for (int j = 0; j < 4 * G; j++) sum[i][j] = 0.0f;
+            for (int j = 0; j < SIDE; j++) sum[i][j] = 0.0f;
     }
 
     // Starts the chains from C.
     __device__ __forceinline__ void load(const float* c, u32 stride, u32 row, u32 col, u32 m, u32 n) {
 #pragma unroll
-        for (int i = 0; i < 4 * G; i++) {
-            const u32 at_row = row + row_of(i / 4) + i % 4;
+        for (int i = 0; i < SIDE; i++) {
+            const u32 at_row = row + row_of(i);
 #pragma unroll
             for (int g = 0; g < G; g++) {
                 const u32 at_col = col + col_of(g);
                 const float* from = c + static_cast<u64>(at_row) * stride + at_col;
                 if (at_row >= m) continue;
                 if (VECTOR && at_col < n) {
-                    const Four four = read_four(from);
-#pragma unroll
-                    for (int e = 0; e < 4; e++) sum[i][4 * g + e] = four.at[e];
+                    read_unit<UNIT>(sum[i] + UNIT * g, from);
                 } else {
 #pragma unroll
-                    for (int e = 0; e < 4; e++)
-                        if (at_col + e < n) sum[i][4 * g + e] = from[e];
+                    for (int e = 0; e < UNIT; e++)
+                        if (at_col + e < n) sum[i][UNIT * g + e] = from[e];
                 }
             }
         }
@@ -112,51 +144,44 @@ struct Outputs {
 
     __device__ __forceinline__ void store(float* c, u32 stride, u32 row, u32 col, u32 m, u32 n) const {
 #pragma unroll
-        for (int i = 0; i < 4 * G; i++) {
-            const u32 at_row = row + row_of(i / 4) + i % 4;
+        for (int i = 0; i < SIDE; i++) {
+            const u32 at_row = row + row_of(i);
 #pragma unroll
             for (int g = 0; g < G; g++) {
                 const u32 at_col = col + col_of(g);
                 float* to = c + static_cast<u64>(at_row) * stride + at_col;
                 if (at_row >= m) continue;
                 if (VECTOR && at_col < n) {
-                    Four four;
-#pragma unroll
-                    for (int e = 0; e < 4; e++) four.at[e] = sum[i][4 * g + e];
-                    write_four(to, four);
+                    write_unit<UNIT>(to, sum[i] + UNIT * g);
                 } else {
 #pragma unroll
-                    for (int e = 0; e < 4; e++)
-                        if (at_col + e < n) to[e] = sum[i][4 * g + e];
+                    for (int e = 0; e < UNIT; e++)
+                        if (at_col + e < n) to[e] = sum[i][UNIT * g + e];
                 }
             }
         }
     }
 
     // One term of every chain.
-    __device__ __forceinline__ void step(const float a[4 * G], const float b[4 * G]) {
+    __device__ __forceinline__ void step(const float a[SIDE], const float b[SIDE]) {
 #pragma unroll
-        for (int i = 0; i < 4 * G; i++)
+        for (int i = 0; i < SIDE; i++)
 #pragma unroll
-            for (int j = 0; j < 4 * G; j++) sum[i][j] = f_fma(a[i], b[j], sum[i][j]);
+            for (int j = 0; j < SIDE; j++) sum[i][j] = f_fma(a[i], b[j], sum[i][j]);
     }
 };
 
-// This thread's operands of one term.
-template <int G>
-DEVICE void fragment(float values[4 * G], const float* tile_row, u32 first, u32 spacing) {
+// This thread's operands of one term, from rows (columns) that are `STEP` apart.
+template <int UNIT, int G, int STEP>
+DEVICE void fragment(float values[UNIT * G], const float* from) {
 #pragma unroll
-    for (int g = 0; g < G; g++) {
-        const Four four = read_four(tile_row + first + g * spacing);
-#pragma unroll
-        for (int e = 0; e < 4; e++) values[4 * g + e] = four.at[e];
-    }
+    for (int g = 0; g < G; g++) read_unit<UNIT>(values + UNIT * g, from + g * STEP);
 }
 
-template <int G, int DEPTH, bool A_ALONG_K, bool B_ALONG_K, bool VECTOR>
+template <int UNIT, int G, int DEPTH, bool A_ALONG_K, bool B_ALONG_K, bool VECTOR>
 DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, u32 m, u32 n, u32 k,
                       u32 lda, u32 ldb, u32 ldc, u32 accumulate) {
-    const int TILE = 64 * G, PITCH = TILE + 4;
+    const int TILE = 16 * UNIT * G, PITCH = TILE + 4;
     const u32 BUFFER = DEPTH * PITCH;
     __shared__ float4 shared_a[2 * BUFFER / 4];
     __shared__ float4 shared_b[2 * BUFFER / 4];
@@ -173,12 +198,15 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
     Slice<TILE, DEPTH, B_ALONG_K, VECTOR> slice_b;
     slice_a.start(a, lda, row, m);
     slice_b.start(b, ldb, col, n);
-    Outputs<G, VECTOR> outputs;
+    typedef Outputs<UNIT, G, VECTOR> Tile;
+    const int SIDE = Tile::SIDE, ROWS = Tile::ROW_STEP, COLS = Tile::COL_STEP;
+    Tile outputs;
     outputs.clear();
     if (accumulate) outputs.load(c, ldc, row, col, m, n);
 
     const u32 slices = k / DEPTH, left = k % DEPTH;
-    const u32 first_a = outputs.row_of(0), first_b = outputs.col_of(0);
+    const float* const mine_a = tile_a + outputs.row_of(0);
+    const float* const mine_b = tile_b + outputs.col_of(0);
     if (slices > 0) {
         slice_a.load();
         slice_b.load();
@@ -192,16 +220,16 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
             slice_a.load();
             slice_b.load();
         }
-        const float* from_a = tile_a + (slice & 1) * BUFFER;
-        const float* from_b = tile_b + (slice & 1) * BUFFER;
-        float x[2][4 * G], y[2][4 * G];
-        fragment<G>(x[0], from_a, first_a, 16);
-        fragment<G>(y[0], from_b, first_b, 32);
+        const float* from_a = mine_a + (slice & 1) * BUFFER;
+        const float* from_b = mine_b + (slice & 1) * BUFFER;
+        float x[2][SIDE], y[2][SIDE];
+        fragment<UNIT, G, ROWS>(x[0], from_a);
+        fragment<UNIT, G, COLS>(y[0], from_b);
 #pragma unroll
         for (int p = 0; p < DEPTH; p++) {
             if (p + 1 < DEPTH) {
-                fragment<G>(x[(p + 1) & 1], from_a + (p + 1) * PITCH, first_a, 16);
-                fragment<G>(y[(p + 1) & 1], from_b + (p + 1) * PITCH, first_b, 32);
+                fragment<UNIT, G, ROWS>(x[(p + 1) & 1], from_a + (p + 1) * PITCH);
+                fragment<UNIT, G, COLS>(y[(p + 1) & 1], from_b + (p + 1) * PITCH);
             }
             outputs.step(x[p & 1], y[p & 1]);
         }
@@ -220,9 +248,9 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
         __syncthreads();
 #pragma unroll 1
         for (u32 p = 0; p < left; p++) {
-            float x[4 * G], y[4 * G];
-            fragment<G>(x, tile_a + p * PITCH, first_a, 16);
-            fragment<G>(y, tile_b + p * PITCH, first_b, 32);
+            float x[SIDE], y[SIDE];
+            fragment<UNIT, G, ROWS>(x, mine_a + p * PITCH);
+            fragment<UNIT, G, COLS>(y, mine_b + p * PITCH);
             outputs.step(x, y);
         }
     }
@@ -235,35 +263,46 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
 
 // Large tiles.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_nn_large(PARAMETERS) {
-    gemm_tile<2, 8, true, false, true>(ARGUMENTS);
+    gemm_tile<4, 2, 8, true, false, true>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_nt_large(PARAMETERS) {
-    gemm_tile<2, 8, true, true, true>(ARGUMENTS);
+    gemm_tile<4, 2, 8, true, true, true>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_tn_large(PARAMETERS) {
-    gemm_tile<2, 8, false, false, true>(ARGUMENTS);
+    gemm_tile<4, 2, 8, false, false, true>(ARGUMENTS);
 }
 
 // Small tiles.
 extern "C" __global__ void __launch_bounds__(THREADS, 3) essaim_gemm_nn_small(PARAMETERS) {
-    gemm_tile<1, 16, true, false, true>(ARGUMENTS);
+    gemm_tile<4, 1, 16, true, false, true>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 3) essaim_gemm_nt_small(PARAMETERS) {
-    gemm_tile<1, 16, true, true, true>(ARGUMENTS);
+    gemm_tile<4, 1, 16, true, true, true>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 3) essaim_gemm_tn_small(PARAMETERS) {
-    gemm_tile<1, 16, false, false, true>(ARGUMENTS);
+    gemm_tile<4, 1, 16, false, false, true>(ARGUMENTS);
+}
+
+// Tiles of 32 × 32, for products with few outputs: a chain cannot be split, so these alone give work to a whole device.
+extern "C" __global__ void __launch_bounds__(THREADS, 4) essaim_gemm_nn_tiny(PARAMETERS) {
+    gemm_tile<2, 1, 32, true, false, true>(ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, 4) essaim_gemm_nt_tiny(PARAMETERS) {
+    gemm_tile<2, 1, 32, true, true, true>(ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, 4) essaim_gemm_tn_tiny(PARAMETERS) {
+    gemm_tile<2, 1, 32, false, false, true>(ARGUMENTS);
 }
 
 // Small tiles, for sizes and strides that are no multiples of four.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_nn_any(PARAMETERS) {
-    gemm_tile<1, 16, true, false, false>(ARGUMENTS);
+    gemm_tile<4, 1, 16, true, false, false>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_nt_any(PARAMETERS) {
-    gemm_tile<1, 16, true, true, false>(ARGUMENTS);
+    gemm_tile<4, 1, 16, true, true, false>(ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(THREADS, 2) essaim_gemm_tn_any(PARAMETERS) {
-    gemm_tile<1, 16, false, false, false>(ARGUMENTS);
+    gemm_tile<4, 1, 16, false, false, false>(ARGUMENTS);
 }
 
 #undef PARAMETERS

@@ -3,7 +3,6 @@
 use super::on_device::Run;
 use super::shim;
 use super::vector_file::{self, Case};
-use essaim_cuda_shim::Order;
 use essaim_kernels::cuda::Device;
 
 /// Cases of a file that a device carried out and cases it does not have.
@@ -27,21 +26,21 @@ fn passes(device: &Device, case: &Case) -> bool {
 
 #[test]
 fn products() {
-    assert_eq!(check(&shim(Order::Rotating), "products.txt").1, 0);
+    assert_eq!(check(&shim(), "products.txt").1, 0);
 }
 
 #[test]
 fn layers() {
-    let (done, left) = check(&shim(Order::Rotating), "layers.txt");
+    let (done, left) = check(&shim(), "layers.txt");
     assert!(done > 40 && left == 3, "only the rotary tables are no operation of a device: {done}, {left}");
 }
 
 #[test]
 fn attention() {
-    assert_eq!(check(&shim(Order::Rotating), "attention.txt").1, 0);
+    assert_eq!(check(&shim(), "attention.txt").1, 0);
 }
 
 #[test]
 fn parameters() {
-    assert_eq!(check(&shim(Order::Rotating), "parameters.txt").1, 0);
+    assert_eq!(check(&shim(), "parameters.txt").1, 0);
 }

@@ -51,6 +51,8 @@ enum Kind {
     Large,
     /// Tiles of 64 × 64, so that small products have work for all multiprocessors.
     Small,
+    /// Tiles of 32 × 32: a chain cannot be split, so products with few outputs need many small tiles.
+    Tiny,
     /// As small, for sizes, strides or addresses that are no multiples of four elements.
     Any,
 }
@@ -60,6 +62,7 @@ impl Kind {
         match self {
             Kind::Large => 128,
             Kind::Small | Kind::Any => 64,
+            Kind::Tiny => 32,
         }
     }
 }
@@ -68,12 +71,15 @@ fn kernel(layout: Layout, kind: Kind) -> &'static str {
     match (layout, kind) {
         (Layout::NN, Kind::Large) => "essaim_gemm_nn_large",
         (Layout::NN, Kind::Small) => "essaim_gemm_nn_small",
+        (Layout::NN, Kind::Tiny) => "essaim_gemm_nn_tiny",
         (Layout::NN, Kind::Any) => "essaim_gemm_nn_any",
         (Layout::NT, Kind::Large) => "essaim_gemm_nt_large",
         (Layout::NT, Kind::Small) => "essaim_gemm_nt_small",
+        (Layout::NT, Kind::Tiny) => "essaim_gemm_nt_tiny",
         (Layout::NT, Kind::Any) => "essaim_gemm_nt_any",
         (Layout::TN, Kind::Large) => "essaim_gemm_tn_large",
         (Layout::TN, Kind::Small) => "essaim_gemm_tn_small",
+        (Layout::TN, Kind::Tiny) => "essaim_gemm_tn_tiny",
         (Layout::TN, Kind::Any) => "essaim_gemm_tn_any",
     }
 }
@@ -86,15 +92,18 @@ fn kind(shape: &GemmShape, pointers: [Arg; 3], multiprocessors: usize) -> Kind {
     if !aligned || [lda, ldb, ldc, n, a_rows].iter().any(|value| !value.is_multiple_of(4)) {
         return Kind::Any;
     }
-    // The multiprocessor with most tiles is done last. A large tile is four small ones' work, at a higher rate.
-    let turns = |tile: usize| (m.div_ceil(tile) * n.div_ceil(tile)).div_ceil(multiprocessors.max(1));
-    let (large, small) = (turns(128) * 4 * SMALL_RATE, turns(64) * LARGE_RATE);
-    if large <= small { Kind::Large } else { Kind::Small }
+    // The multiprocessor with most tiles is done last: its work, over the rate at which it does it.
+    let cost = |(kind, percent): (Kind, usize)| {
+        let side = kind.tile();
+        let tiles = m.div_ceil(side) * n.div_ceil(side);
+        (tiles.div_ceil(multiprocessors.max(1)) * side * side * 100 / percent, kind)
+    };
+    let kinds = RATES.map(cost);
+    kinds.into_iter().min_by_key(|(cost, _)| *cost).map_or(Kind::Large, |(_, kind)| kind)
 }
 
-/// Assumed share of a multiprocessor's peak that large and small tiles reach, in percent.
-const LARGE_RATE: usize = 92;
-const SMALL_RATE: usize = 75;
+/// Kinds, and the share of a multiprocessor's peak that they are assumed to reach, in percent.
+const RATES: [(Kind, usize); 3] = [(Kind::Large, 92), (Kind::Small, 75), (Kind::Tiny, 35)];
 
 /// `y[tokens, out] = x[tokens, in] · w[out, in]ᵀ`: [`crate::ops::linear_forward`].
 ///
