@@ -3,7 +3,7 @@
 use super::common::{Numbers, assert_same, bits};
 use super::on_device::read;
 use super::{checked_shim, shim};
-use essaim_kernels::cuda::{Buffer, Device, DeviceError, View, ViewMut, ops};
+use essaim_kernels::cuda::{Buffer, Device, DeviceError, ops};
 use essaim_kernels::ops::{self as cpu, AdamwScalars, AttentionShape, NesterovScalars};
 use essaim_kernels::{Exec, Layout, Path, gemm, reduce};
 
@@ -285,6 +285,5 @@ fn empty_views() -> Result<(), DeviceError> {
 fn lengths_are_checked() {
     let device = shim();
     let (mut y, x) = (on(&device, &[0.0; 3]), on(&device, &[0.0; 4]));
-    let add: fn(&Device, ViewMut<'_, f32>, View<'_, f32>) -> Result<(), DeviceError> = ops::add_assign;
-    add(&device, y.view_mut(..), x.view(..)).unwrap();
+    ops::add_assign(&device, y.view_mut(..), x.view(..)).unwrap();
 }

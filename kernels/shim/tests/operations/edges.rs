@@ -31,10 +31,11 @@ fn values(seed: u64, len: usize, wild: bool) -> Source {
     if wild { Source::Wild(seed, len) } else { Source::Unit(seed, len, 2.0) }
 }
 
-fn gemm(layout: u64, [m, n, k]: [usize; 3], slack: usize, accumulate: bool, wild: bool) -> Case {
+/// Rows in memory are `slack` longer than they need be, after they have been made a multiple of `multiple`.
+fn gemm(layout: u64, [m, n, k]: [usize; 3], (multiple, slack): (usize, usize), accumulate: bool, wild: bool) -> Case {
     let (a_rows, a_cols) = if layout == 2 { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if layout == 1 { (n, k) } else { (k, n) };
-    let [lda, ldb, ldc] = [a_cols, b_cols, n].map(|cols| cols + slack);
+    let [lda, ldb, ldc] = [a_cols, b_cols, n].map(|cols| cols.next_multiple_of(multiple) + slack);
     let sizes = [("m", m), ("n", n), ("k", k), ("lda", lda), ("ldb", ldb), ("ldc", ldc)];
     let mut ints = vec![("layout", layout), ("accumulate", u64::from(accumulate))];
     ints.extend(sizes.map(|(name, size)| (name, size as u64)));
@@ -43,11 +44,11 @@ fn gemm(layout: u64, [m, n, k]: [usize; 3], slack: usize, accumulate: bool, wild
     Case::new("gemm", &ints, &[], &inputs)
 }
 
-fn gemms(shapes: &[[usize; 3]], slack: usize) -> Vec<Case> {
+fn gemms(shapes: &[[usize; 3]], strides: (usize, usize)) -> Vec<Case> {
     let mut cases = Vec::new();
     for &shape in shapes {
         for layout in 0..3 {
-            cases.extend([(false, false), (true, true)].map(|(acc, wild)| gemm(layout, shape, slack, acc, wild)));
+            cases.extend([(false, false), (true, true)].map(|(acc, wild)| gemm(layout, shape, strides, acc, wild)));
         }
     }
     cases
@@ -125,8 +126,8 @@ fn products_of_multiples_of_four() {
     for multiprocessors in [1, 4, 1000] {
         let claiming = Claiming::new(multiprocessors);
         let device = Device::new(claiming.clone());
-        compare_all(&device, gemms(&VECTOR_SHAPES, 0));
-        compare_all(&device, gemms(&VECTOR_SHAPES[1..9], 4));
+        compare_all(&device, gemms(&VECTOR_SHAPES, (4, 0)));
+        compare_all(&device, gemms(&VECTOR_SHAPES[1..9], (4, 4)));
         launched.append(&mut claiming.launched.lock().unwrap());
     }
     let tiles =
@@ -141,19 +142,19 @@ fn products_of_any_size() {
         [[1, 1, 1], [1, 65, 3], [63, 1, 16], [65, 63, 15], [66, 129, 18], [7, 130, 40], [129, 5, 33], [3, 3, 0]];
     let claiming = Claiming::new(1);
     let device = Device::new(claiming.clone());
-    compare_all(&device, gemms(&shapes, 0));
-    compare_all(&device, gemms(&shapes, 3));
+    compare_all(&device, gemms(&shapes, (1, 0)));
+    compare_all(&device, gemms(&shapes, (1, 3)));
     // Only the strides are no multiples of four.
-    compare_all(&device, gemms(&[[64, 68, 20], [128, 128, 8]], 1));
+    compare_all(&device, gemms(&[[64, 68, 20], [128, 128, 8]], (1, 1)));
     let want = BTreeSet::from(["essaim_gemm_nn_any", "essaim_gemm_nt_any", "essaim_gemm_tn_any"]);
     assert_eq!(*claiming.launched.lock().unwrap(), want);
     // Only one of the sizes.
-    compare_all(&device, gemms(&[[66, 64, 20], [64, 66, 20], [130, 128, 16]], 2));
+    compare_all(&device, gemms(&[[66, 64, 20], [64, 66, 20], [130, 128, 16]], (1, 2)));
 }
 
 #[test]
 fn products_touch_nothing_else() {
-    compare_all(&checked_shim(), gemms(&[[100, 120, 9], [60, 68, 17], [5, 67, 18]], 4));
+    compare_all(&checked_shim(), gemms(&[[100, 120, 9], [60, 68, 17], [5, 67, 18]], (4, 4)));
 }
 
 fn attention([batch, seq, heads, kv_heads, head_dim]: [usize; 5], wild: bool) -> Case {
