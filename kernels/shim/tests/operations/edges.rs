@@ -5,7 +5,7 @@ use super::on_device::Run;
 use super::operators;
 use super::vector_file::{Case, Source};
 use super::{checked_shim, shim};
-use essaim_cuda_shim::{Options, ShimDriver};
+use essaim_cuda_shim::{Options, ShimDriver, test_card};
 use essaim_kernels::cuda::{Device, DeviceError, DeviceInfo, Driver, Launch};
 use essaim_kernels::{Exec, Path};
 use std::collections::BTreeSet;
@@ -150,6 +150,15 @@ fn products_of_any_size() {
     assert_eq!(*claiming.launched.lock().unwrap(), want);
     // Only one of the sizes.
     compare_all(&device, gemms(&[[66, 64, 20], [64, 66, 20], [130, 128, 16]], (1, 2)));
+}
+
+/// A card has its own number of multiprocessors: here are sizes for which it takes each tile.
+#[test]
+fn products_on_a_card() {
+    let Some(card) = test_card() else { return };
+    compare_all(&card, gemms(&VECTOR_SHAPES, (4, 0)));
+    compare_all(&card, gemms(&[[2052, 4092, 75], [1028, 1020, 300], [252, 260, 2051]], (4, 0)));
+    compare_all(&card, gemms(&[[1031, 517, 130]], (1, 0)));
 }
 
 #[test]
