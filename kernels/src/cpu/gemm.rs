@@ -37,21 +37,23 @@ pub(crate) struct Task {
     rows: usize,
     col: usize,
     cols: usize,
+    /// Terms of a block.
+    kc: usize,
 }
 
 simd_fn! {
     fn run_task<I>(task: &Task, packed_a: *mut f32) {
-        let GemmShape { layout, k, lda, .. } = task.shape;
+        let (GemmShape { layout, k, lda, .. }, kc) = (task.shape, task.kc);
         let by_k = layout == Layout::TN;
         let tiles = task.rows.div_ceil(I::MR) * task.cols.div_ceil(I::NR);
-        for start in (0..k).step_by(KC) {
-            let terms = KC.min(k - start);
+        for start in (0..k).step_by(kc) {
+            let terms = kc.min(k - start);
             // What will be packed next: the same rows, or else those below, which are likely this thread's next task.
             let (next_row, next_start) = match start + terms < k {
                 true => (task.row, start + terms),
                 false => (task.row + task.rows, 0),
             };
-            let next_terms = KC.min(k - next_start);
+            let next_terms = kc.min(k - next_start);
             // SAFETY: `gemm` checked the slices against the shape; the task's rows, columns and terms lie within it, and `packed_a`
             // has room for a block of `rows` × `terms`. (The block ahead may lie outside: it is not read.)
             unsafe {
@@ -156,14 +158,14 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(exec: &Exec, m: usize, n: usize, k: usize) -> Cut {
+    fn new(exec: &Exec, (m, n, k): (usize, usize, usize), mc: usize) -> Cut {
         let (tile_rows, tile_cols) = tile_size(exec.path());
         let parts = (m * n * k / PART_MULTIPLICATIONS).clamp(1, exec.threads());
         let row_parts = parts.min(m.div_ceil(4 * tile_rows));
         let col_parts = (parts / row_parts).min(n.div_ceil(4 * tile_cols));
         let part_rows = m.div_ceil(row_parts);
         let part_cols = n.div_ceil(col_parts).next_multiple_of(tile_cols);
-        let blocks = part_rows.div_ceil(MC);
+        let blocks = part_rows.div_ceil(mc);
         let block_rows = part_rows.div_ceil(blocks).next_multiple_of(tile_rows);
         Cut { row_parts, col_parts, part_rows, part_cols, blocks, block_rows }
     }
@@ -183,8 +185,22 @@ impl Cut {
     }
 }
 
+/// The sizes of blocks. Tests take others, to see that they are not seen.
+#[derive(Debug, Clone, Copy)]
+struct Blocking {
+    kc: usize,
+    mc: usize,
+    packed_b_max: usize,
+}
+
+const BLOCKING: Blocking = Blocking { kc: KC, mc: MC, packed_b_max: PACKED_B_MAX };
+
 /// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
 pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32]) {
+    gemm_in_blocks(exec, shape, a, b, c, BLOCKING);
+}
+
+fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32], blocking: Blocking) {
     let GemmShape { m, n, k, ldc, accumulate, .. } = *shape;
     if m == 0 || n == 0 {
         return;
@@ -196,7 +212,7 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
         return;
     }
     let (tile_rows, tile_cols) = tile_size(exec.path());
-    let chunk = (PACKED_B_MAX / k).max(tile_cols) / tile_cols * tile_cols;
+    let chunk = (blocking.packed_b_max / k).max(tile_cols) / tile_cols * tile_cols;
     let mut packed = Scratch::take(Slot::PackedB, chunk.min(n.next_multiple_of(tile_cols)) * k);
     let packed = Shared::new(packed.as_mut_ptr());
     let c = Shared::new(c.as_mut_ptr());
@@ -205,7 +221,7 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
         exec.for_each_range(width.div_ceil(tile_cols), tile_cols * k, |panels| {
             pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
         });
-        let cut = Cut::new(exec, m, width, k);
+        let cut = Cut::new(exec, (m, width, k), blocking.mc);
         exec.for_each_task(cut.tasks(), |index| {
             let (rows, cols) = cut.task(index, m, width);
             if rows.is_empty() || cols.is_empty() {
@@ -222,9 +238,52 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut
                 rows: rows.len(),
                 col: left + cols.start,
                 cols: cols.len(),
+                kc: blocking.kc,
             };
-            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows.len(), KC.min(k)));
+            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows.len(), blocking.kc.min(k)));
             run_task(exec.path(), &task, packed_a.as_mut_ptr());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Path;
+    use proptest::prelude::*;
+
+    /// Values in [-2, 2), from a linear congruence.
+    fn values(seed: u32, len: usize) -> Vec<f32> {
+        let mut state = seed;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some((state >> 8) as f32 / 4_194_304.0 - 2.0)
+        };
+        std::iter::from_fn(next).take(len).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// Whatever the blocks: the reference's bits.
+        #[test]
+        fn sizes_of_blocks_are_not_seen(
+            layout in 0usize..3, m in 1usize..80, n in 1usize..120, k in 1usize..300, accumulate: bool, seed: u32,
+            kc in 1usize..320, mc in 1usize..100, packed_b_max in 1usize..20_000, threads in 1usize..4,
+        ) {
+            let layout = [Layout::NN, Layout::NT, Layout::TN][layout];
+            let (lda, ldb) = (if layout == Layout::TN { m } else { k }, if layout == Layout::NT { k } else { n });
+            let shape = GemmShape { layout, m, n, k, lda, ldb, ldc: n, accumulate };
+            let (a, b, c) = (values(seed, m * k), values(!seed, n * k), values(seed ^ 5, m * n));
+            let mut want = c.clone();
+            crate::reference::gemm::gemm(&shape, &a, &b, &mut want);
+            for path in Path::available().into_iter().filter(|&path| path != Path::Scalar) {
+                let mut got = c.clone();
+                let exec = Exec::new(path, threads).unwrap();
+                gemm_in_blocks(&exec, &shape, &a, &b, &mut got, Blocking { kc, mc, packed_b_max });
+                let bits = |x: &[f32]| x.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                prop_assert!(bits(&got) == bits(&want), "{path}");
+            }
+        }
     }
 }
