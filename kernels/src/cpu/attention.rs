@@ -209,12 +209,9 @@ unsafe fn softmax<I: Isa>(s: &Sizes, scores: *mut f32, len: usize, stats: *mut f
     unsafe {
         let padded = len.next_multiple_of(32);
         let row = std::slice::from_raw_parts_mut(scores, padded);
-        for value in row.iter_mut() {
-            *value *= s.scale;
-        }
-        // What lies beyond the row must not be its maximum, and adds exp(-inf) = +0 to a lane.
+        // What lies beyond the row must not be its maximum, and adds exp(-inf) = +0 to a lane. (The scale is positive.)
         row[len..].fill(f32::NEG_INFINITY);
-        let max = rows::max::<I>(row);
+        let max = rows::scale_and_max::<I>(row, s.scale);
         let inverse = 1.0 / rows::exp_and_sum::<I>(row, max);
         for value in row.iter_mut() {
             *value *= inverse;

@@ -137,6 +137,12 @@ simd_fn! {
                 for panel in panels.clone() {
                     let (col, cols) = (left + panel * I::NR, I::NR.min(width - panel * I::NR));
                     let target = packed.add(panel * I::NR * k + start * I::NR);
+                    // As many rows more than the CPU looks ahead by itself.
+                    for row in start + rows..start + 2 * rows {
+                        for at in (0..cols).step_by(LINE) {
+                            I::prefetch_far(b.wrapping_add(row * ldb + col + at));
+                        }
+                    }
                     pack_b_rows::<I>(b.add(start * ldb + col), ldb, rows, cols, target);
                 }
             }

@@ -141,21 +141,40 @@ pub(crate) fn dot<I: Isa>(x: &[f32], y: &[f32]) -> f32 {
 /// The largest element, NaN passed over, zero as +0.
 #[inline(always)]
 pub(crate) fn max<I: Isa>(x: &[f32]) -> f32 {
-    let mut largest = [I::splat(f32::NEG_INFINITY); 4];
     let whole = x.len() / LANES * LANES;
-    let mut start = 0;
-    while start < whole {
-        for (group, v) in largest.iter_mut().enumerate().take(LANES / I::LANES) {
-            *v = I::vmax(vector::<I>(x, start + group * I::LANES), *v);
+    let mut largest = [I::splat(f32::NEG_INFINITY); 4];
+    for start in (0..whole).step_by(LANES) {
+        for (group, most) in largest.iter_mut().enumerate().take(LANES / I::LANES) {
+            *most = I::vmax(vector::<I>(x, start + group * I::LANES), *most);
         }
-        start += LANES;
     }
-    let [a, b, c, d] = largest;
+    largest_of::<I>(largest, &x[whole..])
+}
+
+/// Multiplies every element by `scale`, and gives the largest product as [`max`] does. Whole groups of 32 only.
+#[inline(always)]
+pub(crate) fn scale_and_max<I: Isa>(x: &mut [f32], scale: f32) -> f32 {
+    let scale = I::splat(scale);
+    let mut largest = [I::splat(f32::NEG_INFINITY); 4];
+    for lanes in x.as_chunks_mut::<LANES>().0 {
+        for (group, most) in largest.iter_mut().enumerate().take(LANES / I::LANES) {
+            let scaled = I::vmul(vector::<I>(lanes, group * I::LANES), scale);
+            // SAFETY: a whole vector of the 32 lanes.
+            unsafe { I::store(lanes.as_mut_ptr().add(group * I::LANES), scaled) };
+            *most = I::vmax(scaled, *most);
+        }
+    }
+    largest_of::<I>(largest, &[])
+}
+
+/// The largest of four vectors and what is left of a row.
+#[inline(always)]
+fn largest_of<I: Isa>([a, b, c, d]: [I::V; 4], rest: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     // SAFETY: a vector has no more lanes.
     unsafe { I::store(lanes.as_mut_ptr(), I::vmax(I::vmax(a, b), I::vmax(c, d))) };
     let mut most = f32::NEG_INFINITY;
-    for &value in lanes.iter().chain(&x[whole..]) {
+    for &value in lanes.iter().take(I::LANES).chain(rest) {
         most = if value > most { value } else { most };
     }
     most + 0.0
