@@ -100,13 +100,12 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
                         if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
                     }
                 }
-                if I::LANES == 8 {
-                    // So will a share of the next panel of B. (A wide panel does not stay in the first-level cache anyway.)
-                    let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
-                    let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
-                    for line in 0..share {
-                        I::prefetch(next_panel.wrapping_add(line * LINE));
-                    }
+                // So will a share of the next panel of B.
+                let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
+                let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
+                for line in 0..share {
+                    let line = next_panel.wrapping_add(line * LINE);
+                    if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
                 }
                 let a_row = if BY_K { 1 } else { a_row_stride(terms) };
                 let a_k = if BY_K { I::MR } else { 1 };
