@@ -6,14 +6,13 @@ namespace reduce {
 static const u32 THREADS = ROW_WARPS * LANES;
 static const u32 TREE_THREADS = 512;
 
-// partial[blockIdx.x] = the tree over eight blocks of 4096, one for each warp. Eight is a power of two, so this is a subtree of the tree
-// over all blocks.
+// partial[blockIdx.x] = the tree over eight blocks of 4096 from element `group` on, one for each warp; `n` elements there are. Eight is a power
+// of two, so this is a subtree of the tree over all blocks.
 template <class Term>
-DEVICE void sum_blocks(const Term& term, u64 n, float* partial) {
+DEVICE void sum_blocks(const Term& term, u64 group, u64 n, float* partial) {
     __shared__ float4 lanes[ROW_WARPS][LANES / 4];
     __shared__ float sums[ROW_WARPS];
     const u32 warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-    const u64 group = static_cast<u64>(blockIdx.x) * (ROW_WARPS * SUM_BLOCK);
     const u64 first = group + static_cast<u64>(warp) * SUM_BLOCK;
     float* mine = reinterpret_cast<float*>(lanes[warp]);
     mine[lane] = first < n ? lane_fold(term, first, least(first + SUM_BLOCK, n)) : 0.0f;
@@ -25,21 +24,23 @@ DEVICE void sum_blocks(const Term& term, u64 n, float* partial) {
     if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
+DEVICE u64 group_start() { return static_cast<u64>(blockIdx.x) * (ROW_WARPS * SUM_BLOCK); }
+
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_blocks(const float* x, u64 n, float* partial) {
     const SumTerm term = {x};
-    sum_blocks(term, n, partial);
+    sum_blocks(term, group_start(), n, partial);
 }
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_squares_blocks(const float* x, u64 n, float* partial) {
     const SquareTerm term = {x};
-    sum_blocks(term, n, partial);
+    sum_blocks(term, group_start(), n, partial);
 }
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_dot_blocks(const float* __restrict__ x, const float* __restrict__ y, u64 n, float* partial) {
     const DotTerm term = {x, y};
-    sum_blocks(term, n, partial);
+    sum_blocks(term, group_start(), n, partial);
 }
 
-// out[0] = the tree over partial[count], for up to 2^20 of them. One block.
-extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_tree(const float* partial, u32 count, float* out) {
+// The tree over partial[count], for up to 2^20 of them, by one block; right in its first thread.
+DEVICE float tree_of(const float* partial, u32 count) {
     __shared__ float values[2 * TREE_THREADS];
     __shared__ float groups[2 * TREE_THREADS];
     const u32 width = 2 * TREE_THREADS;
@@ -47,11 +48,31 @@ extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_tree(const
         const u32 held = least(count - first, width);
         for (u32 i = threadIdx.x; i < held; i += TREE_THREADS) values[i] = partial[first + i];
         block_tree(values, held);
-        // No barrier: of the next turn's values, thread 0 writes the one that it reads here.
         if (threadIdx.x == 0) groups[first / width] = values[0];
+        __syncthreads();
     }
     block_tree(groups, (count + width - 1) / width);
-    if (threadIdx.x == 0) out[0] = count > 0 ? canonical(groups[0]) : 0.0f;
+    return count > 0 && threadIdx.x == 0 ? canonical(groups[0]) : 0.0f;
+}
+
+extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_tree(const float* partial, u32 count, float* out) {
+    const float sum = tree_of(partial, count);
+    if (threadIdx.x == 0) out[0] = sum;
+}
+
+// Sums of squares of many tensors at once. parts[3 · blockIdx.x …] says where the block's elements begin, low half first, and how many they are.
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_squares_parts(const float* x, const u32* parts, float* partial) {
+    const u32* part = parts + static_cast<u64>(blockIdx.x) * 3;
+    const u64 start = part[0] | static_cast<u64>(part[1]) << 32, n = part[2];
+    const SquareTerm term = {x + start};
+    sum_blocks(term, 0, n, partial);
+}
+
+// out[blockIdx.x] = the tree over partial[firsts[blockIdx.x] … firsts[blockIdx.x + 1]).
+extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_trees(const float* partial, const u32* firsts, float* out) {
+    const u32 first = firsts[blockIdx.x];
+    const float sum = tree_of(partial + first, firsts[blockIdx.x + 1] - first);
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
 template <class Term>

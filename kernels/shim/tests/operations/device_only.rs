@@ -142,6 +142,33 @@ fn one_value_that_is_not_finite_is_found() -> Result<(), DeviceError> {
     Ok(())
 }
 
+/// Many tensors at once give what each gives alone.
+#[test]
+fn squares_of_many_tensors() -> Result<(), DeviceError> {
+    let device = checked_shim();
+    let lens = [1, 0, 31, 4096, 8 * 4096, 8 * 4096 + 1, 70_000, 5];
+    let mut ranges = Vec::new();
+    let mut end = 3;
+    for len in lens {
+        ranges.push(end..end + len);
+        end += len + len % 3;
+    }
+    let x = Numbers(4).vec(end, 3.0);
+    let mut plan = ops::SquaresPlan::new(&device, &ranges)?;
+    let mut out = device.buffer(lens.len())?;
+    ops::sum_squares_each(&device, &mut plan, on(&device, &x).view(..), out.view_mut(..))?;
+    let want: Vec<f32> = ranges.into_iter().map(|range| reduce::sum_squares(&exec(), &x[range])).collect();
+    assert_eq!(raw(&read(&out)?), raw(&want));
+    // One group of eight blocks has one partial sum.
+    assert_eq!(ops::SquaresPlan::len(lens.into_iter()), 1 + 8 + 4 * (1 + 1 + 1 + 1 + 2 + 3 + 1));
+    ops::sum_squares_each(
+        &device,
+        &mut ops::SquaresPlan::new(&device, &[])?,
+        out.view(..),
+        device.buffer(0)?.view_mut(..),
+    )
+}
+
 #[test]
 fn dots_of_rows() -> Result<(), DeviceError> {
     let device = checked_shim();

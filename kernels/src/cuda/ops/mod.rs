@@ -21,6 +21,7 @@ mod optim;
 mod product;
 mod reduce;
 mod rope;
+mod squares;
 
 pub use attention::{attention_backward, attention_forward, attention_scratch_len};
 pub use elementwise::{
@@ -39,3 +40,4 @@ pub use reduce::{
     row_sums, sum, sum_scratch_len, sum_squares,
 };
 pub use rope::{rope_backward, rope_forward};
+pub use squares::{SquaresPlan, sum_squares_each};

@@ -6,11 +6,11 @@ use crate::cuda::{Arg, Device, DeviceError, View, ViewMut};
 use crate::reference::reduce::BLOCK;
 
 /// Elements that one block of threads adds up: eight blocks of the fixed order.
-const GROUP: usize = THREADS / LANES * BLOCK;
+pub(super) const GROUP: usize = THREADS / LANES * BLOCK;
 /// Most partial sums of the tree's kernel.
-const PARTIAL_MAX: usize = 1 << 20;
+pub(super) const PARTIAL_MAX: usize = 1 << 20;
 /// Threads of the kernels that are one block.
-const TREE_THREADS: usize = 512;
+pub(super) const TREE_THREADS: usize = 512;
 /// Most blocks that look for a maximum.
 const MAX_BLOCKS: usize = 1024;
 
