@@ -1,6 +1,7 @@
 //! `essaim bench`: one full training step of a fixed model, measured: forward, loss, backward, clipping by the global norm,
 //! AdamW. The same work as PyTorch does for these configurations in float32, so that the two can be compared.
 
+use crate::bench_ops::{OperatorResult, OptimizerTime, operators};
 use essaim_kernels::ops::AdamwScalars;
 use essaim_kernels::{Exec, ExecError, fma_peak_flops, ops, reduce};
 use essaim_protocol::manifest::{F64Bits, ModelConfig};
@@ -101,6 +102,9 @@ pub struct BenchResult {
     pub peak_memory_bytes: u64,
     /// Loss of the last training step, nats a token.
     pub loss: f64,
+    /// Where the time went; when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Vec<OperatorResult>>,
     /// Name of the device that trained; none for the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -126,17 +130,24 @@ pub fn product_flops(config: &ModelConfig, batch: usize) -> u64 {
     linear + attention
 }
 
-/// Measures `config` on `threads` threads.
+/// Measures `config` on `threads` threads, and each operator when `by_operator`.
 ///
 /// # Errors
 /// [`ExecError`] when this machine cannot do exact arithmetic.
-pub fn bench(config: BenchConfig, threads: usize, length: BenchLength) -> Result<BenchResult, ExecError> {
+pub fn bench(
+    config: BenchConfig,
+    threads: usize,
+    length: BenchLength,
+    by_operator: bool,
+) -> Result<BenchResult, ExecError> {
     let exec = Exec::from_env(threads)?;
     let (model_config, batch) = config.model();
     let mut work = Work::new(&exec, &model_config, batch);
     // Two to warm up, as the comparison does.
     work.training_step(&exec, 0);
     work.training_step(&exec, 1);
+    work.model.profile_mut().reset();
+    work.optimizer_time = OptimizerTime::default();
     let (start, cpu_start) = (Instant::now(), cpu_seconds());
     let (mut wall, mut loss) = (Vec::new(), 0.0);
     let more = |done: usize| match length {
@@ -149,10 +160,14 @@ pub fn bench(config: BenchConfig, threads: usize, length: BenchLength) -> Result
         wall.push(wall_start.elapsed().as_secs_f64());
     }
     let steps = wall.len();
+    let total = Duration::from_secs_f64(wall.iter().sum());
     let (wall_s, cpu_s) = (median(&mut wall), (cpu_seconds() - cpu_start) / steps as f64);
     let peak = fma_peak_flops(&exec);
     let flops = product_flops(&model_config, batch);
     let tokens_per_step = batch * model_config.context as usize;
+    let of_operators =
+        || operators(work.model.profile(), work.optimizer_time, &model_config, batch, (steps, total), peak);
+    let operators = by_operator.then(of_operators);
     Ok(BenchResult {
         config: config.name(),
         parameters: model_config.parameter_count(),
@@ -169,6 +184,7 @@ pub fn bench(config: BenchConfig, threads: usize, length: BenchLength) -> Result
         peak_share: peak.map(|peak| flops as f64 / wall_s / peak),
         peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
         loss,
+        operators,
         device: None,
         device_memory_bytes: None,
     })
@@ -193,6 +209,7 @@ struct Work {
     losses: Vec<f32>,
     tokens: Vec<u32>,
     batch: usize,
+    optimizer_time: OptimizerTime,
 }
 
 impl Work {
@@ -210,6 +227,7 @@ impl Work {
             losses: vec![0.0; batch * context],
             tokens: vec![0; batch * (context + 1)],
             batch,
+            optimizer_time: OptimizerTime::default(),
         }
     }
 
@@ -220,10 +238,12 @@ impl Work {
         debug_assert_eq!(self.losses.len(), self.batch * self.model.shape().context);
         exec.install(|| {
             self.model.inner_gradients(exec, &self.params, &self.tokens, &mut self.grads, &mut self.losses);
+            let start = Instant::now();
             let norm = reduce::sum_squares(exec, &self.grads).sqrt();
             if norm > CLIP_NORM {
                 ops::scale(exec, &mut self.grads, CLIP_NORM / norm);
             }
+            self.optimizer_time.clip += start.elapsed();
             let (beta1, beta2) = (0.9f32, 0.95f32);
             let power = index as i32 + 1;
             let scalars = AdamwScalars {
@@ -235,7 +255,9 @@ impl Work {
                 bias1: 1.0 - beta1.powi(power),
                 bias2: 1.0 - beta2.powi(power),
             };
+            let start = Instant::now();
             ops::adamw_update(exec, &mut self.params, &self.grads, &mut self.first, &mut self.second, &scalars);
+            self.optimizer_time.adamw += start.elapsed();
         });
         self.losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / self.losses.len() as f64
     }

@@ -109,6 +109,7 @@ pub fn bench_on(
         peak_share: peak.map(|peak| flops as f64 / wall_s / peak),
         peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
         loss,
+        operators: None,
         device: Some(device.info().name.clone()),
         device_memory_bytes: Some(device_memory_bytes(&manifest, micro_batch)),
     })

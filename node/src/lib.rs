@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod bench_device;
+pub mod bench_ops;
 pub mod cli;
 pub mod config;
 pub mod datadir;

@@ -121,10 +121,10 @@ fn main() -> Result<(), String> {
     let median = times[times.len() / 2];
     if options.profile {
         let profile = model.profile();
-        for operator in Operator::ALL {
+        for operator in Operator::all() {
             let share = profile.spent(operator).as_secs_f64() / times.iter().sum::<f64>();
             let ms = 1e3 * profile.spent(operator).as_secs_f64() / options.steps as f64;
-            eprintln!("{:>12} {:5.1} % {ms:8.2} ms", format!("{operator:?}"), 100.0 * share);
+            eprintln!("{:>18} {:5.1} % {ms:8.2} ms", operator.to_string(), 100.0 * share);
         }
     }
     let result = serde_json::json!({

@@ -2,6 +2,7 @@
 
 use crate::bench::{self, BenchConfig, BenchLength, BenchResult};
 use crate::bench_device::bench_on;
+use crate::bench_ops;
 use crate::events::bytes_text;
 use clap::Args;
 use essaim_kernels::cuda::{CudaDevices, DeviceChoice, DeviceSource};
@@ -29,6 +30,9 @@ pub struct BenchArgs {
     /// Measure about so long instead
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
+    /// Also print a line for each operator: its time, its share of the step, and of a product its share of the peak
+    #[arg(long)]
+    pub ops: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -51,9 +55,12 @@ impl BenchArgs {
         if device.is_none() && self.device == DeviceChoice::Auto {
             eprintln!("measuring the CPU: {reason}");
         }
+        if self.ops && device.is_some() {
+            anyhow::bail!("--ops measures the CPU's operators: leave it out, or ask for --device cpu");
+        }
         let result = match device {
             Some(device) => bench_on(&device, self.config, threads, length)?,
-            None => bench::bench(self.config, threads, length)?,
+            None => bench::bench(self.config, threads, length, self.ops)?,
         };
         if self.json {
             println!("{}", serde_json::to_string(&result)?);
@@ -72,6 +79,9 @@ impl BenchArgs {
         }
         if let Some(bytes) = result.device_memory_bytes {
             println!("device_memory      {bytes}  ({})", bytes_text(bytes));
+        }
+        if result.operators.is_some() {
+            print!("{}", bench_ops::table(&result));
         }
         println!("peak_memory_bytes  {}  ({})", result.peak_memory_bytes, bytes_text(result.peak_memory_bytes));
         Ok(())

@@ -1,7 +1,7 @@
 //! One block, forward and backward.
 
 use super::pass::Pass;
-use super::profile::Operator;
+use super::profile::{Matrix, Operator};
 use super::workspace::{BlockView, GradientView};
 use crate::params::BlockRanges;
 use essaim_kernels::ops;
@@ -18,22 +18,22 @@ pub(crate) fn forward(
 ) {
     let weights = |range: &std::ops::Range<usize>| &params[range.clone()];
     pass.norm(view.stream, weights(&block.attention_norm), view.attention_in, view.attention_rstd);
-    pass.linear(view.attention_in, weights(&block.q), view.q);
-    pass.linear(view.attention_in, weights(&block.k), view.k);
-    pass.linear(view.attention_in, weights(&block.v), view.v);
+    pass.linear(Matrix::Query, view.attention_in, weights(&block.q), view.q);
+    pass.linear(Matrix::Key, view.attention_in, weights(&block.k), view.k);
+    pass.linear(Matrix::Value, view.attention_in, weights(&block.v), view.v);
     pass.rotate(view.q, view.k, false);
     let (exec, shape) = (pass.exec, pass.attention_shape());
-    pass.profile.time(Operator::Attention, || {
+    pass.profile.time(Operator::AttentionForward, || {
         ops::attention_forward(exec, shape, view.q, view.k, view.v, view.attention_out, view.stats);
     });
-    pass.linear(view.attention_out, weights(&block.o), narrow);
+    pass.linear(Matrix::Output, view.attention_out, weights(&block.o), narrow);
     pass.add(view.stream, narrow, view.middle);
 
     pass.norm(view.middle, weights(&block.ffn_norm), view.ffn_in, view.ffn_rstd);
-    pass.linear(view.ffn_in, weights(&block.gate), view.gate);
-    pass.linear(view.ffn_in, weights(&block.up), view.up);
+    pass.linear(Matrix::Gate, view.ffn_in, weights(&block.gate), view.gate);
+    pass.linear(Matrix::Up, view.ffn_in, weights(&block.up), view.up);
     pass.profile.time(Operator::Activation, || ops::swiglu_forward(exec, view.gate, view.up, view.activation));
-    pass.linear(view.activation, weights(&block.down), narrow);
+    pass.linear(Matrix::Down, view.activation, weights(&block.down), narrow);
     pass.add(view.middle, narrow, out);
 }
 
@@ -53,25 +53,73 @@ pub(crate) fn backward(
     let exec = pass.exec;
 
     let down = block.down.clone();
-    pass.linear_backward(stream, view.activation, weights(&down), &mut grads[down.clone()], activation, false);
+    pass.linear_backward(
+        Matrix::Down,
+        stream,
+        view.activation,
+        weights(&down),
+        &mut grads[down.clone()],
+        activation,
+        false,
+    );
     pass.profile.time(Operator::Activation, || {
         ops::swiglu_backward(exec, view.gate, view.up, activation, gate, up);
     });
-    pass.linear_backward(gate, view.ffn_in, weights(&block.gate), &mut grads[block.gate.clone()], narrow, false);
-    pass.linear_backward(up, view.ffn_in, weights(&block.up), &mut grads[block.up.clone()], narrow, true);
+    pass.linear_backward(
+        Matrix::Gate,
+        gate,
+        view.ffn_in,
+        weights(&block.gate),
+        &mut grads[block.gate.clone()],
+        narrow,
+        false,
+    );
+    pass.linear_backward(Matrix::Up, up, view.ffn_in, weights(&block.up), &mut grads[block.up.clone()], narrow, true);
     let gains = block.ffn_norm.clone();
     pass.norm_backward(view.middle, weights(&gains), view.ffn_rstd, narrow, stream, true, &mut grads[gains.clone()]);
 
-    pass.linear_backward(stream, view.attention_out, weights(&block.o), &mut grads[block.o.clone()], narrow, false);
+    pass.linear_backward(
+        Matrix::Output,
+        stream,
+        view.attention_out,
+        weights(&block.o),
+        &mut grads[block.o.clone()],
+        narrow,
+        false,
+    );
     let shape = pass.attention_shape();
-    pass.profile.time(Operator::Attention, || {
+    pass.profile.time(Operator::AttentionBackward, || {
         let (saved, stats) = ((&*view.q, &*view.k, &*view.v, &*view.attention_out), &*view.stats);
         ops::attention_backward(exec, shape, saved.0, saved.1, saved.2, saved.3, stats, narrow, q, k, v);
     });
     pass.rotate(q, k, true);
-    pass.linear_backward(q, view.attention_in, weights(&block.q), &mut grads[block.q.clone()], narrow, false);
-    pass.linear_backward(k, view.attention_in, weights(&block.k), &mut grads[block.k.clone()], narrow, true);
-    pass.linear_backward(v, view.attention_in, weights(&block.v), &mut grads[block.v.clone()], narrow, true);
+    pass.linear_backward(
+        Matrix::Query,
+        q,
+        view.attention_in,
+        weights(&block.q),
+        &mut grads[block.q.clone()],
+        narrow,
+        false,
+    );
+    pass.linear_backward(
+        Matrix::Key,
+        k,
+        view.attention_in,
+        weights(&block.k),
+        &mut grads[block.k.clone()],
+        narrow,
+        true,
+    );
+    pass.linear_backward(
+        Matrix::Value,
+        v,
+        view.attention_in,
+        weights(&block.v),
+        &mut grads[block.v.clone()],
+        narrow,
+        true,
+    );
     let gains = block.attention_norm.clone();
     pass.norm_backward(
         view.stream,

@@ -1,7 +1,7 @@
 //! The output head and the loss, a tile of tokens at a time, so that the logits of a batch are never all in memory.
 
 use super::pass::Pass;
-use super::profile::Operator;
+use super::profile::{Direction, Matrix, Operator};
 use essaim_kernels::ops;
 
 /// The shape of the head's product for `tokens` tokens.
@@ -12,7 +12,8 @@ fn linear_shape(pass: &Pass<'_>, tokens: usize) -> ops::LinearShape {
 /// The logits `[tokens, vocab]` of the rows `normed[tokens, d_model]`, with the head `[vocab, d_model]`.
 pub(crate) fn logits(pass: &mut Pass<'_>, normed: &[f32], head: &[f32], logits: &mut [f32]) {
     let (exec, shape) = (pass.exec, linear_shape(pass, normed.len() / pass.shape.d_model));
-    pass.profile.time(Operator::Head, || ops::linear_forward(exec, shape, normed, head, logits));
+    let operator = Operator::Product(Matrix::Head, Direction::Forward);
+    pass.profile.time(operator, || ops::linear_forward(exec, shape, normed, head, logits));
 }
 
 /// The losses `[tokens]`, nats, of predicting `targets[tokens]` from `normed[tokens, d_model]`. `tile` holds the logits of as many
@@ -65,9 +66,9 @@ pub(crate) fn losses_and_gradient(
             ops::cross_entropy_forward_backward(exec, tile, targets, losses, gradient.scale);
         });
         let shape = linear_shape(pass, targets.len());
-        pass.profile.time(Operator::Head, || {
-            ops::linear_backward_weight(exec, shape, tile, normed, gradient.head);
-            ops::linear_backward_input(exec, shape, tile, head, dnormed, false);
-        });
+        let operator = Operator::Product(Matrix::Head, Direction::Weight);
+        pass.profile.time(operator, || ops::linear_backward_weight(exec, shape, tile, normed, gradient.head));
+        let operator = Operator::Product(Matrix::Head, Direction::Input);
+        pass.profile.time(operator, || ops::linear_backward_input(exec, shape, tile, head, dnormed, false));
     }
 }

@@ -28,5 +28,5 @@ mod training;
 mod workspace;
 
 pub use evaluator::Evaluator;
-pub use profile::{Operator, Profile};
+pub use profile::{Direction, Matrix, Operator, Profile};
 pub use training::Model;

@@ -1,6 +1,6 @@
 //! What every operator of one pass needs to know, and the operators in the model's own terms.
 
-use super::profile::{Operator, Profile};
+use super::profile::{Direction, Matrix, Operator, Profile};
 use crate::config::ModelShape;
 use essaim_kernels::{Exec, ops};
 
@@ -39,15 +39,17 @@ impl Pass<'_> {
     }
 
     /// `y[tokens, outputs] = x[tokens, inputs] · w[outputs, inputs]ᵀ`.
-    pub(crate) fn linear(&mut self, x: &[f32], w: &[f32], y: &mut [f32]) {
+    pub(crate) fn linear(&mut self, matrix: Matrix, x: &[f32], w: &[f32], y: &mut [f32]) {
         let (exec, shape) = (self.exec, self.linear_shape(x, y));
-        self.profile.time(Operator::Linear, || ops::linear_forward(exec, shape, x, w, y));
+        let operator = Operator::Product(matrix, Direction::Forward);
+        self.profile.time(operator, || ops::linear_forward(exec, shape, x, w, y));
     }
 
     /// `dw += dyᵀ · x`, and `dx (+)= dy · w`.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn linear_backward(
         &mut self,
+        matrix: Matrix,
         dy: &[f32],
         x: &[f32],
         w: &[f32],
@@ -56,10 +58,10 @@ impl Pass<'_> {
         accumulate: bool,
     ) {
         let (exec, shape) = (self.exec, self.linear_shape(x, dy));
-        self.profile.time(Operator::Linear, || {
-            ops::linear_backward_weight(exec, shape, dy, x, dw);
-            ops::linear_backward_input(exec, shape, dy, w, dx, accumulate);
-        });
+        let operator = Operator::Product(matrix, Direction::Weight);
+        self.profile.time(operator, || ops::linear_backward_weight(exec, shape, dy, x, dw));
+        let operator = Operator::Product(matrix, Direction::Input);
+        self.profile.time(operator, || ops::linear_backward_input(exec, shape, dy, w, dx, accumulate));
     }
 
     fn linear_shape(&self, x: &[f32], y: &[f32]) -> ops::LinearShape {

@@ -1,55 +1,155 @@
 //! Where the time goes, by operator. It observes; no number depends on it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-/// A group of operators whose time is measured together, forward and backward.
+/// The matrices of the model's linear layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrix {
+    /// To the queries.
+    Query,
+    /// To the keys.
+    Key,
+    /// To the values.
+    Value,
+    /// Attention's projection.
+    Output,
+    /// SwiGLU's gate.
+    Gate,
+    /// SwiGLU's other factor.
+    Up,
+    /// Back to the stream.
+    Down,
+    /// To the logits.
+    Head,
+}
+
+/// Which of a linear layer's three products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// `y = x wᵀ`.
+    Forward,
+    /// `dx = dy w`.
+    Input,
+    /// `dw += dyᵀ x`.
+    Weight,
+}
+
+/// An operator whose time is measured, over all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// Rows of the embedding, and their gradients.
     Embedding,
-    /// RMSNorm.
+    /// RMSNorm, forward and backward.
     Norm,
-    /// The matrix products of the blocks.
-    Linear,
-    /// Rotation of queries and keys.
+    /// Rotation of queries and keys, forward and backward.
     Rotary,
-    /// Attention proper.
-    Attention,
-    /// SwiGLU.
+    /// Attention proper, forward.
+    AttentionForward,
+    /// Attention proper, backward.
+    AttentionBackward,
+    /// SwiGLU, forward and backward.
     Activation,
     /// Additions to the residual stream.
     Residual,
-    /// The matrix products of the output head.
-    Head,
     /// Softmax, cross entropy and their gradient.
     Loss,
+    /// A product with a matrix.
+    Product(Matrix, Direction),
 }
+
+const MATRICES: [Matrix; 8] =
+    [Matrix::Query, Matrix::Key, Matrix::Value, Matrix::Output, Matrix::Gate, Matrix::Up, Matrix::Down, Matrix::Head];
+const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weight];
+const OTHERS: [Operator; 8] = [
+    Operator::Embedding,
+    Operator::Norm,
+    Operator::Rotary,
+    Operator::AttentionForward,
+    Operator::AttentionBackward,
+    Operator::Activation,
+    Operator::Residual,
+    Operator::Loss,
+];
+/// How many operators there are.
+const COUNT: usize = OTHERS.len() + MATRICES.len() * DIRECTIONS.len();
 
 impl Operator {
-    /// All of them.
-    pub const ALL: [Operator; 9] = [
-        Operator::Embedding,
-        Operator::Norm,
-        Operator::Linear,
-        Operator::Rotary,
-        Operator::Attention,
-        Operator::Activation,
-        Operator::Residual,
-        Operator::Head,
-        Operator::Loss,
-    ];
+    /// All of them, products first.
+    pub fn all() -> impl Iterator<Item = Operator> {
+        let products =
+            MATRICES.into_iter().flat_map(|matrix| DIRECTIONS.map(|direction| Operator::Product(matrix, direction)));
+        products.chain(OTHERS)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Operator::Embedding => 0,
+            Operator::Norm => 1,
+            Operator::Rotary => 2,
+            Operator::AttentionForward => 3,
+            Operator::AttentionBackward => 4,
+            Operator::Activation => 5,
+            Operator::Residual => 6,
+            Operator::Loss => 7,
+            Operator::Product(matrix, direction) => {
+                OTHERS.len() + matrix as usize * DIRECTIONS.len() + direction as usize
+            }
+        }
+    }
 }
 
-/// Time spent in each group of operators since the last [`Profile::reset`].
-#[derive(Debug, Clone, Default)]
+/// `down, d weight`, and the like.
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Operator::Embedding => "embedding",
+            Operator::Norm => "norm",
+            Operator::Rotary => "rotary",
+            Operator::AttentionForward => "attention forward",
+            Operator::AttentionBackward => "attention backward",
+            Operator::Activation => "swiglu",
+            Operator::Residual => "residual",
+            Operator::Loss => "loss",
+            Operator::Product(matrix, direction) => {
+                let matrix = match matrix {
+                    Matrix::Query => "query",
+                    Matrix::Key => "key",
+                    Matrix::Value => "value",
+                    Matrix::Output => "output",
+                    Matrix::Gate => "gate",
+                    Matrix::Up => "up",
+                    Matrix::Down => "down",
+                    Matrix::Head => "head",
+                };
+                let direction = match direction {
+                    Direction::Forward => "forward",
+                    Direction::Input => "d input",
+                    Direction::Weight => "d weight",
+                };
+                return write!(f, "{matrix} {direction}");
+            }
+        };
+        f.write_str(name)
+    }
+}
+
+/// Time spent in each operator since the last [`Profile::reset`].
+#[derive(Debug, Clone)]
 pub struct Profile {
-    spent: [Duration; Operator::ALL.len()],
+    spent: [Duration; COUNT],
+}
+
+impl Default for Profile {
+    fn default() -> Profile {
+        Profile { spent: [Duration::ZERO; COUNT] }
+    }
 }
 
 impl Profile {
     /// Wall-clock time in `operator`.
     pub fn spent(&self, operator: Operator) -> Duration {
-        self.spent[operator as usize]
+        self.spent[operator.index()]
     }
 
     /// Wall-clock time in all operators.
@@ -66,7 +166,7 @@ impl Profile {
     pub(crate) fn time<R>(&mut self, operator: Operator, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = work();
-        self.spent[operator as usize] += start.elapsed();
+        self.spent[operator.index()] += start.elapsed();
         result
     }
 }
@@ -84,5 +184,16 @@ mod tests {
         assert_eq!(profile.total(), profile.spent(Operator::Loss));
         profile.reset();
         assert_eq!(profile.total(), Duration::ZERO);
+    }
+
+    #[test]
+    fn every_operator_has_a_place_and_a_name_of_its_own() {
+        let mut places: Vec<usize> = Operator::all().map(Operator::index).collect();
+        places.sort_unstable();
+        assert_eq!(places, (0..COUNT).collect::<Vec<_>>());
+        let mut names: Vec<String> = Operator::all().map(|operator| operator.to_string()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), COUNT);
     }
 }
