@@ -71,7 +71,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The order stands in `ESSAIM_SHIM_ORDER` (`forward`, `backward`, `shuffled`, `rotating`), or rotates; 64 GiB.
+    /// The order stands in `ESSAIM_SHIM_ORDER` (`forward`, `backward`, `shuffled`, `rotating`), or rotates; 64 GiB; checked if
+    /// `ESSAIM_SHIM_CHECKED` is 1.
     fn default() -> Self {
         let order = match std::env::var("ESSAIM_SHIM_ORDER").as_deref() {
             Err(_) | Ok("" | "rotating") => Order::Rotating,
@@ -80,7 +81,8 @@ impl Default for Options {
             Ok("shuffled") => Order::Shuffled(1),
             Ok(other) => panic!("ESSAIM_SHIM_ORDER is '{other}'; forward, backward, shuffled or rotating are known"),
         };
-        Options { order, threads: 0, memory_bytes: 64 << 30, checked: false, without_barrier: None }
+        let checked = std::env::var_os("ESSAIM_SHIM_CHECKED").is_some_and(|value| value == "1");
+        Options { order, threads: 0, memory_bytes: 64 << 30, checked, without_barrier: None }
     }
 }
 
