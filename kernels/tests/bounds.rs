@@ -277,7 +277,7 @@ fn swiglu() {
             let (x, up, dout) = (f64::from(gate[i]), f64::from(up[i]), f64::from(dout[i]));
             let s = 1.0 / (1.0 + scalar64::exp(-x));
             of_out.add(out[i], x * s * up, 6.8 * U * (x * s * up).abs());
-            of_dup.add(dup[i], x * s * dout, 7.3 * U * (x * s * dout).abs());
+            of_dup.add(dup[i], x * s * dout, 7.0 * U * (x * s * dout).abs());
             let slope = s * (1.0 + x * (1.0 - s));
             let of_slope = if -1.5 < x && x < -1.1 { U } else { 17.0 * U * slope.abs() };
             of_dgate.add(dgate[i], dout * up * slope, (dout * up).abs() * (of_slope + 2.0 * U * slope.abs()));

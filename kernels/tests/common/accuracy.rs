@@ -94,7 +94,7 @@ pub const FUNCTIONS: [Function; 7] = [
         direction: 1,
         canonical: true,
         absolute: &[],
-        bound_ulp: 2.65,
+        bound_ulp: 2.481,
         bound_subnormal: 2_097_152.0,
     },
     Function {
