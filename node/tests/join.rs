@@ -1,9 +1,12 @@
 //! Members in this process, over a real network, with an operator that is honest or not.
 #![allow(clippy::unwrap_used)]
 
+mod cards;
 mod operator;
 
-use essaim_kernels::cuda::CudaDevices;
+use cards::Cards;
+
+use essaim_kernels::cuda::{CudaDevices, DeviceSource};
 use essaim_node::config::Settings;
 use essaim_node::datadir::DataDir;
 use essaim_node::driver::{End, JoinError, JoinOptions, join};
@@ -18,10 +21,20 @@ use std::time::{Duration, Instant};
 
 /// Takes part until the end of the run, with the identity and data in `root`.
 async fn member(root: &Path, link: JoinLink) -> Result<End, JoinError> {
+    member_on(root, link, "cpu", Arc::new(CudaDevices)).await
+}
+
+/// The same with a choice of what trains.
+async fn member_on(
+    root: &Path,
+    link: JoinLink,
+    choice: &str,
+    devices: Arc<dyn DeviceSource>,
+) -> Result<End, JoinError> {
     let data_dir = DataDir::open(root, &link.run).unwrap();
     let settings = Settings {
         threads: Some(1),
-        device: Some("cpu".into()),
+        device: Some(choice.into()),
         memory: Some("1G".into()),
         listen: Some(vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()]),
         mdns: Some(false),
@@ -31,7 +44,7 @@ async fn member(root: &Path, link: JoinLink) -> Result<End, JoinError> {
         link,
         root: data_dir.root().to_owned(),
         config: settings.resolve().unwrap(),
-        devices: Arc::new(CudaDevices),
+        devices,
         exit_when_finished: true,
         give_up_after: Some(Duration::from_secs(30)),
     };
@@ -73,6 +86,33 @@ async fn early_late_and_restarted_members_hold_the_checkpoint_of_the_record() {
     assert_eq!((checkpoint_in(&early), checkpoint_in(&late)), (checkpoint, checkpoint));
     assert!(status_of(&late)["included"].as_u64().unwrap() >= 1, "the late one took part: {}", status_of(&late));
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_a_device_and_one_on_the_cpu_train_one_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let [here, device, cpu] = ["operator", "device", "cpu"].map(|name| dir.path().join(name));
+    let operator = Operator::start(&here, Plan { rounds: 4, members_min: 2, lies_in_round: None }).await;
+    let (link, recorded) = (operator.link(), operator.recorded());
+    let serving = tokio::spawn(operator.run());
+    let on_device = member_on(&device, link.clone(), "auto", Arc::new(Cards::new(4 << 30)));
+    let (one, two) = tokio::join!(on_device, member(&cpu, link));
+    assert_eq!((one.unwrap(), two.unwrap()), (End::Finished, End::Finished));
+    let (_, checkpoint) = recorded.borrow().unwrap();
+    assert_eq!((checkpoint_in(&device), checkpoint_in(&cpu)), (checkpoint, checkpoint));
+    let status = status_of(&device);
+    assert_eq!(status["device"], "shim:0");
+    assert!(status["included"].as_u64().unwrap() >= 1, "its work counted: {status}");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_is_asked_for_and_not_there_ends_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan { rounds: 2, members_min: 1, lies_in_round: None };
+    let link = Operator::start(&dir.path().join("operator"), plan).await.link();
+    let error = member_on(&dir.path().join("member"), link, "cuda:3", Arc::new(Cards::new(4 << 30))).await.unwrap_err();
+    assert_eq!(error.to_string(), "--device cuda:3: there is no CUDA device 3; this machine has 1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,6 @@
 //! A machine with one card, which is the shim, and can be told to fail or be taken away.
+// Each test file uses a part of it.
+#![allow(dead_code)]
 
 use essaim_cuda_shim::{Call, Options, ShimDriver, WatchedDriver};
 use essaim_kernels::cuda::{Device, DeviceError, DeviceInfo, DeviceSource, Driver};

@@ -169,8 +169,7 @@ impl<'a> DeviceInnerLoop<'a> {
         let tokens = Tokens { inputs, targets };
         self.model.inner_gradients(self.params.view(..), tokens, &mut self.grads, losses.reborrow())?;
         let clip_norm = float64(manifest.inner.clip_norm) as f32;
-        let layout = self.model.layout();
-        self.gate.clip(&self.device, layout, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor)
+        self.gate.clip(&self.device, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor)
     }
 
     /// The optimiser's update, which happens only if the step counts.

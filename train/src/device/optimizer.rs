@@ -7,7 +7,7 @@ use crate::inner::muon::{self, NORM_EPS, QUINTIC, Scalars};
 use crate::moments::{MomentLayout, MomentPart};
 use crate::params::{ParamLayout, TensorSpec};
 use essaim_kernels::Layout;
-use essaim_kernels::cuda::{Buffer, Device, DeviceError, View, ViewMut, ops};
+use essaim_kernels::cuda::{Buffer, Device, DeviceError, View, ViewMut, ops, ops::SquaresPlan};
 use essaim_kernels::ops::AdamwScalars;
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use std::ops::Range;
 pub(super) struct Gate {
     /// Sum of squares of each tensor.
     squares: Buffer<f32>,
-    scratch: Buffer<f32>,
+    plan: SquaresPlan,
     /// 1 if the step counts, else 0.
     flag: Buffer<u32>,
 }
@@ -24,16 +24,14 @@ pub(super) struct Gate {
 impl Gate {
     /// A gate for gradients of `layout`.
     pub(super) fn new(device: &Device, layout: &ParamLayout) -> Result<Gate, DeviceError> {
-        Ok(Gate {
-            squares: device.buffer(layout.tensors().len())?,
-            scratch: device.buffer(scratch_len(layout))?,
-            flag: device.buffer(1)?,
-        })
+        let ranges: Vec<_> = layout.tensors().iter().map(TensorSpec::range).collect();
+        let plan = SquaresPlan::new(device, &ranges)?;
+        Ok(Gate { squares: device.buffer(ranges.len())?, plan, flag: device.buffer(1)? })
     }
 
     /// Elements of four bytes that [`Gate::new`] allocates.
     pub(super) fn len(layout: &ParamLayout) -> usize {
-        layout.tensors().len() + scratch_len(layout) + 1
+        layout.tensors().len() + SquaresPlan::len(layout.tensors().iter().map(TensorSpec::len)) + 1
     }
 
     /// Measures the gradient, limits its norm to `norm_max`, and decides whether the step counts. `outcome` becomes the norm before
@@ -41,16 +39,12 @@ impl Gate {
     pub(super) fn clip(
         &mut self,
         device: &Device,
-        layout: &ParamLayout,
         grads: &mut Buffer<f32>,
         losses: View<'_, f32>,
         norm_max: f32,
         mut outcome: ViewMut<'_, f32>,
     ) -> Result<(), DeviceError> {
-        for (index, tensor) in layout.tensors().iter().enumerate() {
-            let square = self.squares.view_mut(index..=index);
-            ops::sum_squares(device, grads.view(tensor.range()), square, self.scratch.view_mut(..))?;
-        }
+        ops::sum_squares_each(device, &mut self.plan, grads.view(..), self.squares.view_mut(..))?;
         ops::clip_factor(device, self.squares.view(..), norm_max, outcome.reborrow())?;
         let (norm, factor) = outcome.as_view().split_at(1);
         ops::all_finite(device, losses, norm, self.flag.view_mut(..))?;
@@ -62,10 +56,6 @@ impl Gate {
     pub(super) fn flag(&self) -> View<'_, u32> {
         self.flag.view(..)
     }
-}
-
-fn scratch_len(layout: &ParamLayout) -> usize {
-    layout.tensors().iter().map(|tensor| ops::sum_scratch_len(tensor.len())).max().unwrap_or(0)
 }
 
 /// Neighbouring tensors of AdamW that are updated alike, as one.

@@ -20,7 +20,7 @@ pub(super) fn load() -> Result<i32, DeviceError> {
 fn initialise() -> Result<i32, DeviceError> {
     // SAFETY: loading runs the constructors of NVIDIA's library, which has none that touch this program's memory.
     if !unsafe { sys::is_culib_present() } {
-        let reason = "there is no libcuda.so on this machine; install NVIDIA's driver, version 520 or newer \
+        let reason = "libcuda.so is not here or cannot be loaded; install NVIDIA's driver, version 520 or newer \
                       (nothing else of CUDA is needed)";
         return Err(DeviceError::NoDriver { reason: reason.into() });
     }
