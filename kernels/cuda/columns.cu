@@ -1,7 +1,8 @@
-// One chain down each column of a matrix: gradients of norm weights (SEMANTICS.md §6), sums of columns (§4) and their means.
+// One chain down each column of a matrix: gradients of norm weights (SEMANTICS.md §6), sums of columns (§4) and their
+// means.
 //
-// A chain cannot be split, so a column is one thread's work and its latency the bound: 32 columns a block, whose eight warps fetch
-// the next 64 rows while the first warp adds up the 64 before.
+// A chain cannot be split, so a column is one thread's work and its latency the bound: 32 columns a block, whose eight
+// warps fetch the next 64 rows while the first warp adds up the 64 before.
 #include "common.cuh"
 
 namespace columns {
@@ -95,7 +96,8 @@ DEVICE typename Term::Sum column_chain(const Term& term, u64 rows, u32 cols, typ
 DEVICE u64 column() { return static_cast<u64>(blockIdx.x) * COLUMNS + threadIdx.x; }
 DEVICE bool has_column(u32 cols) { return threadIdx.x < COLUMNS && column() < cols; }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_rmsnorm_backward_weight(const float* x, const float* rstd, const float* dy, float* dw, u64 rows, u32 cols) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_rmsnorm_backward_weight(const float* x, const float* rstd, const float* dy, float* dw, u64 rows, u32 cols) {
     const NormWeight term = {x, rstd, dy};
     const float sum = column_chain(term, rows, cols, has_column(cols) ? dw[column()] : 0.0f);
     if (has_column(cols)) dw[column()] = sum;
@@ -107,7 +109,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_col_sums(const floa
     if (has_column(cols)) out[column()] = canonical(sum);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_col_sum_squares(const float* x, float* out, u64 rows, u32 cols) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_col_sum_squares(const float* x, float* out, u64 rows, u32 cols) {
     const ColumnSquares term = {x};
     const float sum = column_chain(term, rows, cols, 0.0f);
     if (has_column(cols)) out[column()] = canonical(sum);

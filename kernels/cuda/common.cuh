@@ -1,7 +1,7 @@
 // What every kernel uses: arithmetic with the rounding spelled out, and access to four elements at a time.
 //
-// Only a small part of CUDA C++ is used (no shuffles, no atomics, static shared memory, C++14), so that the same sources also compile as
-// C++ for the CPU and are executed in tests.
+// Only a small part of CUDA C++ is used (no shuffles, no atomics, static shared memory, C++14), so that the same
+// sources also compile as C++ for the CPU and are executed in tests.
 #pragma once
 
 typedef unsigned int u32;

@@ -1,7 +1,7 @@
 // Element by element: each operation written is rounded once, SEMANTICS.md §9 and §11. A thread takes four neighbours.
 //
-// `go` may be null. Where it is not and holds 0, a kernel changes nothing: so a step whose norm or loss is not finite is skipped without
-// asking the device before the rest is queued.
+// `go` may be null. Where it is not and holds 0, a kernel changes nothing: so a step whose norm or loss is not finite
+// is skipped without asking the device before the rest is queued.
 #include "math.cuh"
 
 namespace elementwise {
@@ -23,10 +23,14 @@ struct ScaledAdd {
     static __device__ __forceinline__ float of(float y, float x, float a, float) { return f_add(y, f_mul(a, x)); }
 };
 struct Lerp {
-    static __device__ __forceinline__ float of(float y, float x, float a, float) { return f_add(y, f_mul(a, f_sub(x, y))); }
+    static __device__ __forceinline__ float of(float y, float x, float a, float) {
+        return f_add(y, f_mul(a, f_sub(x, y)));
+    }
 };
 struct Axpby {
-    static __device__ __forceinline__ float of(float y, float x, float a, float b) { return f_add(f_mul(a, x), f_mul(b, y)); }
+    static __device__ __forceinline__ float of(float y, float x, float a, float b) {
+        return f_add(f_mul(a, x), f_mul(b, y));
+    }
 };
 struct Sub {
     static __device__ __forceinline__ float of(float x, float y, float, float) { return f_sub(x, y); }
@@ -46,7 +50,8 @@ DEVICE void in_place(float* __restrict__ y, const float* __restrict__ x, float a
 
 // out[i] = of(x[i], y[i]).
 template <class Operation>
-DEVICE void pairwise(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out, float a, u64 n) {
+DEVICE void pairwise(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out, float a,
+                     u64 n) {
     const u64 i = first_of_four();
     if (i >= n) return;
     Four xs = load_four(x, i, n);
@@ -56,28 +61,39 @@ DEVICE void pairwise(const float* __restrict__ x, const float* __restrict__ y, f
     store_four(out, i, n, xs);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_add_assign(float* y, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_add_assign(float* y, const float* x, u64 n, const u32* go) {
     in_place<AddAssign>(y, x, 0.0f, 0.0f, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_mul_assign(float* y, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_mul_assign(float* y, const float* x, u64 n, const u32* go) {
     in_place<MulAssign>(y, x, 0.0f, 0.0f, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_div_assign(float* y, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_div_assign(float* y, const float* x, u64 n, const u32* go) {
     in_place<DivAssign>(y, x, 0.0f, 0.0f, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_scaled_add(float* y, float a, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_scaled_add(float* y, float a, const float* x, u64 n, const u32* go) {
     in_place<ScaledAdd>(y, x, a, 0.0f, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_lerp(float* y, float w, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_lerp(float* y, float w, const float* x, u64 n, const u32* go) {
     in_place<Lerp>(y, x, w, 0.0f, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_axpby(float* y, float a, float b, const float* x, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_axpby(float* y, float a, float b, const float* x, u64 n, const u32* go) {
     in_place<Axpby>(y, x, a, b, n, go);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_add(const float* x, const float* y, float* out, u64 n) { pairwise<AddAssign>(x, y, out, 0.0f, n); }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_sub(const float* x, const float* y, float* out, u64 n) { pairwise<Sub>(x, y, out, 0.0f, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_add(const float* x, const float* y, float* out, u64 n) {
+    pairwise<AddAssign>(x, y, out, 0.0f, n);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_sub(const float* x, const float* y, float* out, u64 n) {
+    pairwise<Sub>(x, y, out, 0.0f, n);
+}
 // out = x + a y.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_scaled_sum(const float* x, float a, const float* y, float* out, u64 n) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_scaled_sum(const float* x, float a, const float* y, float* out, u64 n) {
     pairwise<ScaledAdd>(x, y, out, a, n);
 }
 
@@ -125,7 +141,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_fill(float* out, fl
     store_four(out, i, n, values);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_swiglu_forward(const float* __restrict__ gate, const float* __restrict__ up, float* __restrict__ out, u64 n) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_swiglu_forward(const float* __restrict__ gate, const float* __restrict__ up, float* __restrict__ out,
+                          u64 n) {
     const u64 i = first_of_four();
     if (i >= n) return;
     Four gates = load_four(gate, i, n);
@@ -135,8 +153,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_swiglu_forward(cons
     store_four(out, i, n, gates);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_swiglu_backward(const float* __restrict__ gate, const float* __restrict__ up, const float* __restrict__ dout,
-                                       float* __restrict__ dgate, float* __restrict__ dup, u64 n) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_swiglu_backward(const float* __restrict__ gate, const float* __restrict__ up, const float* __restrict__ dout,
+                           float* __restrict__ dgate, float* __restrict__ dup, u64 n) {
     const u64 i = first_of_four();
     if (i >= n) return;
     const Four gates = load_four(gate, i, n), ups = load_four(up, i, n), douts = load_four(dout, i, n);
@@ -152,9 +171,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_swiglu_backward(con
 }
 
 // `complement` is 1 - beta, `decay` 1 - lr · weight_decay, `rate` lr / bias1: rounded by the caller.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_adamw_update(float* __restrict__ params, const float* __restrict__ grads, float* __restrict__ m,
-                                    float* __restrict__ v, float beta1, float complement1, float beta2, float complement2,
-                                    float bias2, float eps, float decay, float rate, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_adamw_update(float* __restrict__ params, const float* __restrict__ grads, float* __restrict__ m,
+                        float* __restrict__ v, float beta1, float complement1, float beta2, float complement2,
+                        float bias2, float eps, float decay, float rate, u64 n, const u32* go) {
     const u64 i = first_of_four();
     if (i >= n || stopped(go)) return;
     Four ps = load_four(params, i, n), ms = load_four(m, i, n), vs = load_four(v, i, n);
@@ -172,8 +192,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_adamw_update(float*
     store_four(v, i, n, vs);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_nesterov_update(float* __restrict__ params, const float* __restrict__ grads, float* __restrict__ momentum,
-                                       float lr, float mu, u64 n, const u32* go) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_nesterov_update(float* __restrict__ params, const float* __restrict__ grads, float* __restrict__ momentum,
+                           float lr, float mu, u64 n, const u32* go) {
     const u64 i = first_of_four();
     if (i >= n || stopped(go)) return;
     Four ps = load_four(params, i, n), bs = load_four(momentum, i, n);
@@ -201,7 +222,9 @@ DEVICE void map(float* x, u64 n) {
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_exp_slice(float* x, u64 n) { map<exact_exp>(x, n); }
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_log_slice(float* x, u64 n) { map<exact_log>(x, n); }
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_rsqrt_slice(float* x, u64 n) { map<exact_rsqrt>(x, n); }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_sigmoid_slice(float* x, u64 n) { map<exact_sigmoid>(x, n); }
+extern "C" __global__ void __launch_bounds__(THREADS) essaim_sigmoid_slice(float* x, u64 n) {
+    map<exact_sigmoid>(x, n);
+}
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_silu_slice(float* x, u64 n) { map<exact_silu>(x, n); }
 
 }  // namespace elementwise

@@ -1,7 +1,7 @@
 // Token embeddings, SEMANTICS.md §5.
 //
-// The gradient of a table's row is one sequence of additions over the tokens of that id, in order, without atomics: a first kernel links
-// each token to the next of the same id; a second gives each id's first token the whole chain.
+// The gradient of a table's row is one sequence of additions over the tokens of that id, in order, without atomics: a
+// first kernel links each token to the next of the same id; a second gives each id's first token the whole chain.
 #include "common.cuh"
 
 namespace embedding {
@@ -11,16 +11,20 @@ static const u32 STAGE = 1024;
 static const u32 NONE = 0xffffffffu;
 
 // out[tokens, d]. An id outside the table, which the host has refused, gives a row of NaN.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_embedding_forward(const u32* __restrict__ ids, const float* __restrict__ table, float* __restrict__ out, u32 d,
-                                         u64 vocab) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_embedding_forward(const u32* __restrict__ ids, const float* __restrict__ table, float* __restrict__ out,
+                             u32 d, u64 vocab) {
     const u64 id = ids[blockIdx.x];
     const float* from = table + id * d;
     float* to = out + static_cast<u64>(blockIdx.x) * d;
-    for (u32 j = blockIdx.y * THREADS + threadIdx.x; j < d; j += gridDim.y * THREADS) to[j] = id < vocab ? from[j] : canonical_nan();
+    for (u32 j = blockIdx.y * THREADS + threadIdx.x; j < d; j += gridDim.y * THREADS)
+        to[j] = id < vocab ? from[j] : canonical_nan();
 }
 
-// next[t] = the next token with the id of t, or NONE; first[t] = whether no token before t has it. Each block passes over all ids.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_embedding_links(const u32* __restrict__ ids, u32 tokens, u32* __restrict__ next, u32* __restrict__ first) {
+// next[t] = the next token with the id of t, or NONE; first[t] = whether no token before t has it. Each block passes
+// over all ids.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_embedding_links(const u32* __restrict__ ids, u32 tokens, u32* __restrict__ next, u32* __restrict__ first) {
     __shared__ u32 stage[STAGE];
     const u32 t = blockIdx.x * THREADS + threadIdx.x;
     const u32 id = t < tokens ? ids[t] : 0;
@@ -51,9 +55,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_embedding_links(con
 
 static const u32 CHASE = 8;
 
-// dtable[id, ·] continues its chain: blockIdx.x is a token, and only an id's first has work; blockIdx.y cuts the columns.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_embedding_backward(const u32* __restrict__ ids, const u32* __restrict__ next, const u32* __restrict__ first,
-                                          const float* __restrict__ dout, float* __restrict__ dtable, u32 d, u64 vocab) {
+// dtable[id, ·] continues its chain: blockIdx.x is a token, and only an id's first has work; blockIdx.y cuts the
+// columns.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_embedding_backward(const u32* __restrict__ ids, const u32* __restrict__ next, const u32* __restrict__ first,
+                              const float* __restrict__ dout, float* __restrict__ dtable, u32 d, u64 vocab) {
     const u32 j = blockIdx.y * THREADS + threadIdx.x;
     const u64 id = ids[blockIdx.x];
     if (j >= d || first[blockIdx.x] == 0 || id >= vocab) return;

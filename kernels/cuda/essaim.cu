@@ -1,6 +1,7 @@
 // All kernels, as one module. `build_ptx.py` compiles this file, and so does the shim's build.
 
-#include "attention.cu"
+#include "attention_backward.cu"
+#include "attention_forward.cu"
 #include "columns.cu"
 #include "elementwise.cu"
 #include "embedding.cu"

@@ -1,8 +1,9 @@
 // Matrix products, SEMANTICS.md §2: every output is one chain of fused multiply-adds over k in increasing order.
 //
-// A block computes a tile of TILE × TILE outputs with 256 threads, each of them G × G groups of UNIT × UNIT outputs in registers (TILE = 16 · UNIT · G).
-// Slices of DEPTH in k (TILE · DEPTH = 1024: four elements a thread) pass through two buffers of shared memory, k-major, so that a thread reads its operands as float4; while one slice is
-// multiplied, the next is on its way in registers. Rows and columns beyond the matrix repeat the last one: what they give is not
+// A block computes a tile of TILE × TILE outputs with 256 threads, each of them G × G groups of UNIT × UNIT outputs in
+// registers (TILE = 16 · UNIT · G). Slices of DEPTH in k (TILE · DEPTH = 1024: four elements a thread) pass through two
+// buffers of shared memory, k-major, so that a thread reads its operands as float4; while one slice is multiplied, the
+// next is on its way in registers. Rows and columns beyond the matrix repeat the last one: what they give is not
 // stored, and nothing is checked in the loop. The last, partial slice is multiplied term by term: k is never padded.
 #include "common.cuh"
 
@@ -20,7 +21,8 @@ struct Slice {
     u32 offset[4];
     Four held;
 
-    // Where this thread's four elements lie: in `outer` (row or column of C), or first of four; and in k, first of four or row.
+    // Where this thread's four elements lie: in `outer` (row or column of C), or first of four; and in k, first of four
+    // or row.
     DEVICE u32 outer_of() { return ALONG_K ? threadIdx.x / (DEPTH / 4) : threadIdx.x % (TILE / 4) * 4; }
     DEVICE u32 k_of() { return ALONG_K ? threadIdx.x % (DEPTH / 4) * 4 : threadIdx.x / (TILE / 4); }
 
@@ -101,8 +103,8 @@ DEVICE void write_unit(float* to, const float values[UNIT]) {
     }
 }
 
-// The tile of C in registers: G × G groups of UNIT × UNIT for each thread. A warp covers 4 · UNIT · G rows and 8 · UNIT · G columns, as 4 × 8 threads:
-// their reads of shared memory have no bank conflict.
+// The tile of C in registers: G × G groups of UNIT × UNIT for each thread. A warp covers 4 · UNIT · G rows and 8 · UNIT
+// · G columns, as 4 × 8 threads: their reads of shared memory have no bank conflict.
 template <int UNIT, int G, bool VECTOR>
 struct Outputs {
     static const int SIDE = UNIT * G;
@@ -111,8 +113,12 @@ struct Outputs {
     static const int COL_STEP = 8 * UNIT;
     float sum[SIDE][SIDE];
 
-    DEVICE u32 row_of(int i) { return threadIdx.x / 64 * (ROW_STEP * G) + i / UNIT * ROW_STEP + threadIdx.x % 32 / 8 * UNIT + i % UNIT; }
-    DEVICE u32 col_of(int group) { return threadIdx.x / 32 % 2 * (COL_STEP * G) + group * COL_STEP + threadIdx.x % 8 * UNIT; }
+    DEVICE u32 row_of(int i) {
+        return threadIdx.x / 64 * (ROW_STEP * G) + i / UNIT * ROW_STEP + threadIdx.x % 32 / 8 * UNIT + i % UNIT;
+    }
+    DEVICE u32 col_of(int group) {
+        return threadIdx.x / 32 % 2 * (COL_STEP * G) + group * COL_STEP + threadIdx.x % 8 * UNIT;
+    }
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -179,8 +185,8 @@ DEVICE void fragment(float values[UNIT * G], const float* from) {
 }
 
 template <int UNIT, int G, int DEPTH, bool A_ALONG_K, bool B_ALONG_K, bool VECTOR>
-DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, u32 m, u32 n, u32 k,
-                      u32 lda, u32 ldb, u32 ldc, u32 accumulate) {
+DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, u32 m, u32 n,
+                      u32 k, u32 lda, u32 ldb, u32 ldc, u32 accumulate) {
     const int TILE = 16 * UNIT * G, PITCH = TILE + 4;
     const u32 BUFFER = DEPTH * PITCH;
     __shared__ float4 shared_a[2 * BUFFER / 4];
@@ -188,7 +194,8 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
     float* const tile_a = reinterpret_cast<float*>(shared_a);
     float* const tile_b = reinterpret_cast<float*>(shared_b);
 
-    // Blocks go down eight tiles before they go to the next column, so that those in flight share rows and columns in the L2 cache.
+    // Blocks go down eight tiles before they go to the next column, so that those in flight share rows and columns in
+    // the L2 cache.
     const u32 tiles_m = (m + TILE - 1) / TILE, tiles_n = (n + TILE - 1) / TILE;
     const u32 band = blockIdx.x / (8 * tiles_n), within = blockIdx.x % (8 * tiles_n);
     const u32 band_rows = least(tiles_m - 8 * band, 8u);
@@ -257,7 +264,7 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
     outputs.store(c, ldc, row, col, m, n);
 }
 
-#define PARAMETERS                                                                                                            \
+#define PARAMETERS \
     const float *a, const float *b, float *c, u32 m, u32 n, u32 k, u32 lda, u32 ldb, u32 ldc, u32 accumulate
 #define ARGUMENTS a, b, c, m, n, k, lda, ldb, ldc, accumulate
 

@@ -1,4 +1,5 @@
-// Cross entropy over the vocabulary, SEMANTICS.md §10. A block takes a row; each of its warps the 32 lanes of one block of 4096 at a time.
+// Cross entropy over the vocabulary, SEMANTICS.md §10. A block takes a row; each of its warps the 32 lanes of one block
+// of 4096 at a time.
 #include "math.cuh"
 #include "reduce.cuh"
 
@@ -37,7 +38,9 @@ DEVICE float row_maximum(LossShared& shared, const float* row, u32 vocab) {
 struct ExpTerm {
     const float* row;
     float largest;
-    __device__ __forceinline__ float operator()(u64 j, float lane) const { return f_add(lane, exact_exp(f_sub(row[j], largest))); }
+    __device__ __forceinline__ float operator()(u64 j, float lane) const {
+        return f_add(lane, exact_exp(f_sub(row[j], largest)));
+    }
 };
 
 // The sum of exp(row - largest), for all threads.
@@ -59,8 +62,8 @@ DEVICE float row_exponentials(LossShared& shared, const float* row, float larges
     return canonical(shared.blocks[0]);
 }
 
-// losses[blockIdx.x]; with a gradient, logits[blockIdx.x, ·] = (p - [target]) · grad_scale. A target outside the vocabulary, which the host has
-// refused, gives NaN.
+// losses[blockIdx.x]; with a gradient, logits[blockIdx.x, ·] = (p - [target]) · grad_scale. A target outside the
+// vocabulary, which the host has refused, gives NaN.
 template <bool GRADIENT>
 DEVICE void cross_entropy(float* logits, const u32* targets, float* losses, float grad_scale, u32 vocab) {
     __shared__ LossShared shared;
@@ -82,11 +85,14 @@ DEVICE void cross_entropy(float* logits, const u32* targets, float* losses, floa
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_cross_entropy_losses(const float* logits, const u32* targets, float* losses, u32 vocab) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_cross_entropy_losses(const float* logits, const u32* targets, float* losses, u32 vocab) {
     cross_entropy<false>(const_cast<float*>(logits), targets, losses, 0.0f, vocab);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_cross_entropy_forward_backward(float* logits, const u32* targets, float* losses, float grad_scale, u32 vocab) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_cross_entropy_forward_backward(float* logits, const u32* targets, float* losses, float grad_scale,
+                                          u32 vocab) {
     cross_entropy<true>(logits, targets, losses, grad_scale, vocab);
 }
 

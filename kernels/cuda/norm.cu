@@ -6,8 +6,9 @@ namespace rms_norm {
 static const u32 THREADS = ROW_WARPS * LANES;
 
 // rstd[rows], y[rows, cols]
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_rmsnorm_forward(const float* __restrict__ x, const float* __restrict__ w, float eps, float* __restrict__ y,
-                                       float* __restrict__ rstd, u64 rows, u32 cols) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_rmsnorm_forward(const float* __restrict__ x, const float* __restrict__ w, float eps, float* __restrict__ y,
+                           float* __restrict__ rstd, u64 rows, u32 cols) {
     __shared__ RowSums shared;
     const u64 row = static_cast<u64>(blockIdx.x) * ROW_WARPS + threadIdx.x / LANES;
     const bool present = row < rows;
@@ -32,8 +33,9 @@ struct NormTerm {
 };
 
 // dx[rows, cols], stored or added to.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_rmsnorm_backward(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ rstd,
-                                        const float* __restrict__ dy, float* __restrict__ dx, u64 rows, u32 cols, u32 accumulate) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_rmsnorm_backward(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ rstd,
+                            const float* __restrict__ dy, float* __restrict__ dx, u64 rows, u32 cols, u32 accumulate) {
     __shared__ RowSums shared;
     const u64 row = static_cast<u64>(blockIdx.x) * ROW_WARPS + threadIdx.x / LANES;
     const bool present = row < rows;

@@ -6,8 +6,8 @@ namespace reduce {
 static const u32 THREADS = ROW_WARPS * LANES;
 static const u32 TREE_THREADS = 512;
 
-// partial[blockIdx.x] = the tree over eight blocks of 4096 from element `group` on, one for each warp; `n` elements there are. Eight is a power
-// of two, so this is a subtree of the tree over all blocks.
+// partial[blockIdx.x] = the tree over eight blocks of 4096 from element `group` on, one for each warp; `n` elements
+// there are. Eight is a power of two, so this is a subtree of the tree over all blocks.
 template <class Term>
 DEVICE void sum_blocks(const Term& term, u64 group, u64 n, float* partial) {
     __shared__ float4 lanes[ROW_WARPS][LANES / 4];
@@ -34,7 +34,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_squares_blocks(
     const SquareTerm term = {x};
     sum_blocks(term, group_start(), n, partial);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_dot_blocks(const float* __restrict__ x, const float* __restrict__ y, u64 n, float* partial) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_dot_blocks(const float* __restrict__ x, const float* __restrict__ y, u64 n, float* partial) {
     const DotTerm term = {x, y};
     sum_blocks(term, group_start(), n, partial);
 }
@@ -48,20 +49,23 @@ DEVICE float tree_of(const float* partial, u32 count) {
         const u32 held = least(count - first, width);
         for (u32 i = threadIdx.x; i < held; i += TREE_THREADS) values[i] = partial[first + i];
         block_tree(values, held);
+        // Only this thread writes values[0] again.
         if (threadIdx.x == 0) groups[first / width] = values[0];
-        __syncthreads();
     }
     block_tree(groups, (count + width - 1) / width);
     return count > 0 && threadIdx.x == 0 ? canonical(groups[0]) : 0.0f;
 }
 
-extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_tree(const float* partial, u32 count, float* out) {
+extern "C" __global__ void __launch_bounds__(TREE_THREADS)
+    essaim_sum_tree(const float* partial, u32 count, float* out) {
     const float sum = tree_of(partial, count);
     if (threadIdx.x == 0) out[0] = sum;
 }
 
-// Sums of squares of many tensors at once. parts[3 · blockIdx.x …] says where the block's elements begin, low half first, and how many they are.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_squares_parts(const float* x, const u32* parts, float* partial) {
+// Sums of squares of many tensors at once. parts[3 · blockIdx.x …] says where the block's elements begin, low half
+// first, and how many they are.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_sum_squares_parts(const float* x, const u32* parts, float* partial) {
     const u32* part = parts + static_cast<u64>(blockIdx.x) * 3;
     const u64 start = part[0] | static_cast<u64>(part[1]) << 32, n = part[2];
     const SquareTerm term = {x + start};
@@ -69,7 +73,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_sum_squares_parts(c
 }
 
 // out[blockIdx.x] = the tree over partial[firsts[blockIdx.x] … firsts[blockIdx.x + 1]).
-extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_sum_trees(const float* partial, const u32* firsts, float* out) {
+extern "C" __global__ void __launch_bounds__(TREE_THREADS)
+    essaim_sum_trees(const float* partial, const u32* firsts, float* out) {
     const u32 first = firsts[blockIdx.x];
     const float sum = tree_of(partial + first, firsts[blockIdx.x + 1] - first);
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
@@ -89,13 +94,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_row_sums(const floa
     const SumTerm term = {x + row * cols};
     fold_rows(shared, term, out, rows, row, cols);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_row_sum_squares(const float* x, float* out, u64 rows, u64 cols) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_row_sum_squares(const float* x, float* out, u64 rows, u64 cols) {
     __shared__ RowSums shared;
     const u64 row = row_of_warp();
     const RoundedSquareTerm term = {x + row * cols};
     fold_rows(shared, term, out, rows, row, cols);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_row_dots(const float* __restrict__ x, const float* __restrict__ y, float* out, u64 rows, u64 cols) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_row_dots(const float* __restrict__ x, const float* __restrict__ y, float* out, u64 rows, u64 cols) {
     __shared__ RowSums shared;
     const u64 row = row_of_warp();
     const DotTerm term = {x + row * cols, y + row * cols};
@@ -117,7 +124,8 @@ DEVICE void store_largest(u32 largest, u32* out) {
 
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_max_abs_blocks(const float* x, u64 n, u32* partial) {
     u32 largest = 0;
-    for (u64 i = static_cast<u64>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += static_cast<u64>(gridDim.x) * THREADS) {
+    for (u64 i = static_cast<u64>(blockIdx.x) * THREADS + threadIdx.x; i < n;
+         i += static_cast<u64>(gridDim.x) * THREADS) {
         const u32 magnitude = __float_as_uint(x[i]) & 0x7fffffffu;
         largest = magnitude > largest ? magnitude : largest;
     }
@@ -131,8 +139,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_max_abs(const u32* 
     if (threadIdx.x == 0) out[0] = canonical(__uint_as_float(result));
 }
 
-// out[0] = the root of the sum of squares[n], one after the other from +0; out[1] = max_norm / norm where the norm exceeds it, else 1.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_clip_factor(const float* squares, u32 n, float max_norm, float* out) {
+// out[0] = the root of the sum of squares[n], one after the other from +0; out[1] = max_norm / norm where the norm
+// exceeds it, else 1.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_clip_factor(const float* squares, u32 n, float max_norm, float* out) {
     __shared__ float stage[THREADS];
     float sum = 0.0f;
     for (u32 first = 0; first < n; first += THREADS) {
@@ -155,7 +165,8 @@ extern "C" __global__ void __launch_bounds__(LANES) essaim_inverse_norm(const fl
 }
 
 // go[0] = 1 if norm[0] and all of values[n] are finite, else 0. One block.
-extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_all_finite(const float* values, u64 n, const float* norm, u32* go) {
+extern "C" __global__ void __launch_bounds__(TREE_THREADS)
+    essaim_all_finite(const float* values, u64 n, const float* norm, u32* go) {
     __shared__ u32 broken[TREE_THREADS];
     u32 found = threadIdx.x == 0 && !finite(norm[0]) ? 1 : 0;
     for (u64 i = threadIdx.x; i < n; i += TREE_THREADS)
@@ -168,8 +179,8 @@ extern "C" __global__ void __launch_bounds__(TREE_THREADS) essaim_all_finite(con
     go[0] = found ? 0 : 1;
 }
 
-// Means of rows in binary64, each one chain over the columns, rounded once: for factored second moments. 32 rows a block; its
-// warps read 64 columns at a time, row by row, and the first warp adds them.
+// Means of rows in binary64, each one chain over the columns, rounded once: for factored second moments. 32 rows a
+// block; its warps read 64 columns at a time, row by row, and the first warp adds them.
 static const u32 MEAN_ROWS = 32;
 static const u32 MEAN_COLS = 64;
 extern "C" __global__ void __launch_bounds__(THREADS) essaim_row_means(const float* x, float* out, u64 rows, u64 cols) {
@@ -192,12 +203,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) essaim_row_means(const flo
         out[first_row + threadIdx.x] = static_cast<float>(sum / static_cast<double>(cols));
 }
 
-// out[rows, cols] = (row[i] / mean) · col[j], 0 · col[j] where the mean is not positive. A block takes a piece of one row.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_span(const float* __restrict__ row, const float* __restrict__ col, const float* __restrict__ mean,
-                            float* __restrict__ out, u64 rows, u32 cols) {
+// out[rows, cols] = (row[i] / mean) · col[j], 0 · col[j] where the mean is not positive. A block takes a piece of one
+// row.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_span(const float* __restrict__ row, const float* __restrict__ col, const float* __restrict__ mean,
+                float* __restrict__ out, u64 rows, u32 cols) {
     const u64 i = blockIdx.x;
     const float factor = mean[0] > 0.0f ? f_div(row[i], mean[0]) : 0.0f;
-    for (u32 j = blockIdx.y * THREADS + threadIdx.x; j < cols; j += gridDim.y * THREADS) out[i * cols + j] = f_mul(factor, col[j]);
+    for (u32 j = blockIdx.y * THREADS + threadIdx.x; j < cols; j += gridDim.y * THREADS)
+        out[i * cols + j] = f_mul(factor, col[j]);
 }
 
 }  // namespace reduce

@@ -1,4 +1,5 @@
-// The fixed order of sums, SEMANTICS.md §4: 32 strided lanes in each block of 4096 elements, one tree over lanes, one over blocks.
+// The fixed order of sums, SEMANTICS.md §4: 32 strided lanes in each block of 4096 elements, one tree over lanes, one
+// over blocks.
 //
 // A warp is a block's 32 lanes. Trees read their leaves from shared memory, so each thread can have the result.
 #pragma once
@@ -25,7 +26,8 @@ DEVICE float lane_tree(const float* lanes) {
     return f_add(f_add(sum[0], sum[2]), f_add(sum[1], sum[3]));
 }
 
-// The tree over `count` blocks, by all threads of the block: twice their number at most. The result is values[0], for all to read.
+// The tree over `count` blocks, by all threads of the block: twice their number at most. The result is values[0], for
+// all to read.
 DEVICE void block_tree(float* values, u32 count) {
     while (count > 1) {
         const u32 half = (count + 1) / 2, i = threadIdx.x;
@@ -39,7 +41,8 @@ DEVICE void block_tree(float* values, u32 count) {
     __syncthreads();
 }
 
-// The same tree fed one block after the other: `stack[level]` holds a finished subtree of 2^level blocks where bit `level` of `count` is set.
+// The same tree fed one block after the other: `stack[level]` holds a finished subtree of 2^level blocks where bit
+// `level` of `count` is set.
 DEVICE void push_block(float* stack, u32 stride, u32 count, float sum) {
     u32 level = 0;
     for (; count >> level & 1; level++) sum = f_add(stack[level * stride], sum);
@@ -94,8 +97,9 @@ struct RowSums {
     float stack[ROW_WARPS][LEVELS];
 };
 
-// The sum over a row of `cols` elements, folded by `term` (of index within the row), for each warp of a block of ROW_WARPS warps. All threads of the block must
-// call it with the same `cols`; a warp without a row says so by `present`. Each thread gets its warp's sum, canonical if NaN.
+// The sum over a row of `cols` elements, folded by `term` (of index within the row), for each warp of a block of
+// ROW_WARPS warps. All threads of the block must call it with the same `cols`; a warp without a row says so by
+// `present`. Each thread gets its warp's sum, canonical if NaN.
 template <class Term>
 DEVICE float row_fold(RowSums& shared, const Term& term, u64 cols, bool present) {
     const u32 warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;

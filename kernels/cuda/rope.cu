@@ -1,4 +1,5 @@
-// Rotary positions, SEMANTICS.md §7. A thread takes a pair of one row; blockIdx.y cuts rows that are wider than a block.
+// Rotary positions, SEMANTICS.md §7. A thread takes a pair of one row; blockIdx.y cuts rows that are wider than a
+// block.
 #include "common.cuh"
 
 namespace rope {
@@ -6,8 +7,9 @@ namespace rope {
 static const u32 THREADS = 256;
 
 // x[rows, heads, 2 · half], tables [seq, half]; `inverse` rotates back.
-extern "C" __global__ void __launch_bounds__(THREADS) essaim_rope(float* __restrict__ x, const float* __restrict__ cos, const float* __restrict__ sin, u32 seq, u32 heads,
-                            u32 half, u32 inverse) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    essaim_rope(float* __restrict__ x, const float* __restrict__ cos, const float* __restrict__ sin, u32 seq, u32 heads,
+                u32 half, u32 inverse) {
     const u32 pair = blockIdx.y * blockDim.x + threadIdx.x;
     if (pair >= heads * half) return;
     const u64 row = blockIdx.x;

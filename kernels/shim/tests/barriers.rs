@@ -90,8 +90,10 @@ fn means(device: &Device) -> Outcome {
 /// The files whose barriers a case reaches, and the case.
 type Case = (&'static str, fn(&Device) -> Outcome);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     ("attention", attention),
+    ("attention_forward", attention),
+    ("attention_backward", attention),
     ("gemm", products),
     ("loss", losses),
     ("embedding", embeddings),
