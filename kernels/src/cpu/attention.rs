@@ -16,7 +16,7 @@ use crate::ops::AttentionShape;
 /// Queries of a block in the forward pass, at most: whole tiles.
 const FORWARD_BLOCK: usize = 28;
 /// Queries of a block in the backward pass, at most: more, since `dk` and `dv` are carried through memory from block to block.
-const BACKWARD_BLOCK: usize = 56;
+const BACKWARD_BLOCK: usize = 112;
 
 /// Queries of a block of whole tiles.
 const fn block<I: Isa>(most: usize) -> usize {
@@ -97,7 +97,9 @@ unsafe fn products_with_positions<I: Isa>(
     target: *mut f32,
 ) {
     for left in (0..first + rows).step_by(I::NR) {
-        for top in (0..rows).step_by(I::MR) {
+        // Tiles whose every row ends before the panel's first position are skipped.
+        let skipped = (left.saturating_sub(first) / I::MR) * I::MR;
+        for top in (skipped..rows).step_by(I::MR) {
             // SAFETY: the caller promises `rows` rows at `a`, and room for as many rows of scores, which hold whole panels.
             unsafe {
                 let a = a.add(top * s.q_stride);

@@ -2,13 +2,13 @@
 //!
 //! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = ffn`, `h = heads`, a training workspace holds
 //! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
-//! one tile of logits `[tile, vocab]` (at most 64 MiB, unless 256 tokens take more), the rotary tables `[context, head_dim]`, and `2t` token ids;
+//! one tile of logits `[tile, vocab]` (at most 128 MiB, unless 256 tokens take more), the rotary tables `[context, head_dim]`, and `2t` token ids;
 //! a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
 
 use crate::config::ModelShape;
 
 /// Elements of a tile of logits, unless [`TILE_TOKENS_MIN`] tokens take more.
-const TILE: usize = 16 << 20;
+const TILE: usize = 32 << 20;
 /// Fewest tokens in a tile of logits. Each tile reads the whole head and its gradient: with 64 tokens the head took 1.6 times as
 /// long as with 512.
 const TILE_TOKENS_MIN: usize = 256;
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_tile_of_logits_is_bounded_unless_the_vocabulary_is_huge() {
         let tile = |vocab, tokens| tile_tokens(&ModelShape::from(&config([vocab, 24, 3, 4, 2, 48, 16], false)), tokens);
-        assert_eq!(tile(4096, 8192), 4096);
+        assert_eq!(tile(4096, 16384), 8192);
         assert_eq!(tile(4096, 100), 100);
         assert_eq!(tile(1 << 20, 8192), 256);
     }
