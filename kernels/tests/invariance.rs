@@ -133,7 +133,7 @@ fn linear(exec: &Exec, maker: &mut Maker) -> Vec<Placed> {
     let (mut dx, mut dw) = (maker.make(x.len), maker.make(w.len));
     ops::linear_forward(exec, shape, x.get(), w.get(), y.get_mut());
     ops::linear_backward_input(exec, shape, dy.get(), w.get(), dx.get_mut(), true);
-    ops::linear_backward_weight(exec, shape, dy.get(), x.get(), dw.get_mut());
+    ops::linear_backward_weight(exec, shape, dy.get(), x.get(), dw.get_mut(), true);
     vec![y, dx, dw]
 }
 
@@ -284,7 +284,7 @@ fn gradients(exec: &Exec, (tokens, d, outputs): (usize, usize, usize), seed: u64
         let rows = start * d..(start + len) * d;
         let (x, dy) = (&x[rows.clone()], &dy[rows.clone()]);
         let shape = LinearShape { tokens: len, inputs: d, outputs };
-        ops::linear_backward_weight(exec, shape, &dz[start * outputs..][..len * outputs], x, &mut dlinear);
+        ops::linear_backward_weight(exec, shape, &dz[start * outputs..][..len * outputs], x, &mut dlinear, true);
         ops::rmsnorm_backward(exec, x, &w, &rstd[start..][..len], dy, &mut dx[rows], false, &mut dw);
         ops::embedding_backward(exec, &ids[start..][..len], dy, &mut dtable);
     });

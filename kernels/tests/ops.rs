@@ -209,7 +209,7 @@ fn micro_batches_change_no_weight_gradient() {
             let (x, dy) = (&x[rows.clone()], &dy[rows.clone()]);
             ops::rmsnorm_backward(exec, x, &w, &rstd[start..][..len], dy, &mut dx[rows], false, &mut dw);
             let shape = LinearShape { tokens: len, inputs: d, outputs };
-            ops::linear_backward_weight(exec, shape, &dz[start * outputs..][..len * outputs], x, &mut dlinear);
+            ops::linear_backward_weight(exec, shape, &dz[start * outputs..][..len * outputs], x, &mut dlinear, true);
             ops::embedding_backward(exec, &ids[start..][..len], dy, &mut dtable);
         }
         vec![dw, dlinear, dtable, dx]
@@ -234,7 +234,7 @@ fn linear_layers() {
             let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
             ops::linear_forward(exec, shape, &x, &w, &mut y);
             ops::linear_backward_input(exec, shape, &dy, &w, &mut dx, true);
-            ops::linear_backward_weight(exec, shape, &dy, &x, &mut dw);
+            ops::linear_backward_weight(exec, shape, &dy, &x, &mut dw, true);
             let mut fresh = x.clone();
             ops::linear_backward_input(exec, shape, &dy, &w, &mut fresh, false);
             vec![y, dx, dw, fresh]

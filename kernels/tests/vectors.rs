@@ -122,7 +122,7 @@ fn product_lines(exec: &Exec, lines: &mut Lines) {
     let (mut y, mut dx, mut dw) = (vec![0.0; 9 * 17], vec![0.0; 9 * 30], vec![0.0; 17 * 30]);
     ops::linear_forward(exec, shape, &x, &w, &mut y);
     ops::linear_backward_input(exec, shape, &y, &w, &mut dx, false);
-    ops::linear_backward_weight(exec, shape, &y, &x, &mut dw);
+    ops::linear_backward_weight(exec, shape, &y, &x, &mut dw, true);
     lines.push(("linear", digest(&[&y, &dx, &dw])));
 }
 

@@ -42,12 +42,19 @@ pub fn linear_backward_input(exec: &Exec, shape: LinearShape, dy: &[f32], w: &[f
     gemm(exec, Layout::NN, tokens, inputs, outputs, dy, outputs, w, inputs, dx, inputs, accumulate);
 }
 
-/// `dw[out, in] += dy[tokens, out]ᵀ · x[tokens, in]`: continues each weight's chain over the tokens, so fill `dw` with +0 first.
+/// `dw[out, in] (+)= dy[tokens, out]ᵀ · x[tokens, in]`: each weight's chain over the tokens, from +0, or continued when accumulating.
 ///
 /// # Panics
 /// When a slice does not have the shape's length.
-pub fn linear_backward_weight(exec: &Exec, shape: LinearShape, dy: &[f32], x: &[f32], dw: &mut [f32]) {
+pub fn linear_backward_weight(
+    exec: &Exec,
+    shape: LinearShape,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
     shape.check(x.len(), dw.len(), dy.len());
     let LinearShape { tokens, inputs, outputs } = shape;
-    gemm(exec, Layout::TN, outputs, inputs, tokens, dy, outputs, x, inputs, dw, inputs, true);
+    gemm(exec, Layout::TN, outputs, inputs, tokens, dy, outputs, x, inputs, dw, inputs, accumulate);
 }

@@ -55,7 +55,7 @@ fn products(exec: &Exec, case: &Case) -> Outputs {
         }
         _ => {
             let mut dw = case.f32s("dw");
-            ops::linear_backward_weight(exec, linear(), &case.f32s("dy"), &case.f32s("x"), &mut dw);
+            ops::linear_backward_weight(exec, linear(), &case.f32s("dy"), &case.f32s("x"), &mut dw, true);
             vec![("dw", dw)]
         }
     }

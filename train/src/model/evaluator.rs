@@ -90,7 +90,7 @@ impl Evaluator {
         assert!((1..=shape.context).contains(&seq), "{seq} tokens, the context is {}", shape.context);
         assert_eq!(params.len(), layout.total(), "parameters");
         exec.install(|| {
-            let mut pass = Pass { exec, shape, rotary, profile, batch: 1, seq };
+            let mut pass = Pass { exec, shape, rotary, profile, batch: 1, seq, continued: false };
             let shared = shared.cut(shape, seq);
             let embedding = &params[layout.embedding()];
             pass.profile.time(Operator::Embedding, || ops::embedding_forward(exec, inputs, embedding, shared.stream));

@@ -42,7 +42,7 @@ pub(crate) struct HeadGradient<'a> {
     pub(crate) scale: f32,
     /// Gradient of `normed` `[tokens, d_model]`, overwritten.
     pub(crate) normed: &'a mut [f32],
-    /// Gradient of the head `[vocab, d_model]`: one chain over the tokens, continued.
+    /// Gradient of the head `[vocab, d_model]`: one chain over the tokens, from +0 or continued as the pass says.
     pub(crate) head: &'a mut [f32],
 }
 
@@ -59,6 +59,7 @@ pub(crate) fn losses_and_gradient(
     let (exec, d, vocab) = (pass.exec, pass.shape.d_model, pass.shape.vocab);
     let tokens = tile.len() / vocab;
     let rows = normed.chunks(tokens * d).zip(targets.chunks(tokens)).zip(losses.chunks_mut(tokens));
+    let mut continued = pass.continued;
     for (((normed, targets), losses), dnormed) in rows.zip(gradient.normed.chunks_mut(tokens * d)) {
         let tile = &mut tile[..targets.len() * vocab];
         logits(pass, normed, head, tile);
@@ -67,7 +68,10 @@ pub(crate) fn losses_and_gradient(
         });
         let shape = linear_shape(pass, targets.len());
         let operator = Operator::Product(Matrix::Head, Direction::Weight);
-        pass.profile.time(operator, || ops::linear_backward_weight(exec, shape, tile, normed, gradient.head));
+        pass.profile.time(operator, || {
+            ops::linear_backward_weight(exec, shape, tile, normed, gradient.head, continued);
+        });
+        continued = true;
         let operator = Operator::Product(Matrix::Head, Direction::Input);
         pass.profile.time(operator, || ops::linear_backward_input(exec, shape, tile, head, dnormed, false));
     }

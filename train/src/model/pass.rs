@@ -26,6 +26,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) profile: &'a mut Profile,
     pub(crate) batch: usize,
     pub(crate) seq: usize,
+    /// Whether the chains of the matrices' gradients go on from an earlier micro-batch, else they start from +0.
+    pub(crate) continued: bool,
 }
 
 impl Pass<'_> {
@@ -45,7 +47,7 @@ impl Pass<'_> {
         self.profile.time(operator, || ops::linear_forward(exec, shape, x, w, y));
     }
 
-    /// `dw += dyᵀ · x`, and `dx (+)= dy · w`.
+    /// `dw (+)= dyᵀ · x`, and `dx (+)= dy · w`.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn linear_backward(
         &mut self,
@@ -57,9 +59,9 @@ impl Pass<'_> {
         dx: &mut [f32],
         accumulate: bool,
     ) {
-        let (exec, shape) = (self.exec, self.linear_shape(x, dy));
+        let (exec, shape, continued) = (self.exec, self.linear_shape(x, dy), self.continued);
         let operator = Operator::Product(matrix, Direction::Weight);
-        self.profile.time(operator, || ops::linear_backward_weight(exec, shape, dy, x, dw));
+        self.profile.time(operator, || ops::linear_backward_weight(exec, shape, dy, x, dw, continued));
         let operator = Operator::Product(matrix, Direction::Input);
         self.profile.time(operator, || ops::linear_backward_input(exec, shape, dy, w, dx, accumulate));
     }

@@ -124,15 +124,30 @@ impl Model {
         let rows = self.batch_max;
         // Inside the pool, so that no operator wakes it from outside.
         exec.install(|| {
-            zero(exec, grads);
-            zero(exec, &mut self.buffers.tied_head);
-            for (tokens, losses) in tokens.chunks(rows * (context + 1)).zip(losses.chunks_mut(rows * context)) {
-                self.micro_batch(exec, params, tokens, scale, grads, losses);
+            if losses.is_empty() {
+                zero(exec, grads);
+                zero(exec, &mut self.buffers.tied_head);
+            }
+            let micro_batches = tokens.chunks(rows * (context + 1)).zip(losses.chunks_mut(rows * context));
+            for (index, (tokens, losses)) in micro_batches.enumerate() {
+                if index == 0 {
+                    self.start_gradients(exec, grads);
+                }
+                self.micro_batch(exec, params, tokens, (scale, index > 0), grads, losses);
             }
             if self.shape.tied {
                 ops::add_assign(exec, &mut grads[self.layout.embedding()], &self.buffers.tied_head);
             }
         });
+    }
+
+    /// Fills with +0 what is added to from the first micro-batch on: all gradients but those of the matrices, which it overwrites.
+    fn start_gradients(&self, exec: &Exec, grads: &mut [f32]) {
+        zero(exec, &mut grads[self.layout.embedding()]);
+        for range in self.blocks.iter().flat_map(|block| [&block.attention_norm, &block.ffn_norm]) {
+            grads[range.clone()].fill(0.0);
+        }
+        grads[self.layout.final_norm()].fill(0.0);
     }
 
     /// Continues the chains of `grads` and of the tied head's gradient over some of the batch's sequences.
@@ -141,7 +156,7 @@ impl Model {
         exec: &Exec,
         params: &[f32],
         tokens: &[u32],
-        grad_scale: f32,
+        (grad_scale, continued): (f32, bool),
         grads: &mut [f32],
         losses: &mut [f32],
     ) {
@@ -152,7 +167,7 @@ impl Model {
             buffers.inputs[b * seq..][..seq].copy_from_slice(&row[..seq]);
             buffers.targets[b * seq..][..seq].copy_from_slice(&row[1..]);
         }
-        let mut pass = Pass { exec, shape, rotary, profile, batch, seq };
+        let mut pass = Pass { exec, shape, rotary, profile, batch, seq, continued };
         forward(&mut pass, params, layout, blocks, buffers);
 
         let shared = buffers.shared.cut(shape, pass.tokens());
