@@ -90,15 +90,16 @@ pub fn col_sum_squares(exec: &Exec, x: &[f32], out: &mut [f32]) {
 
 /// Reduces each block of 4096 elements with `of_block`, in parallel, and the blocks by the fixed tree.
 fn blocks(exec: &Exec, len: usize, of_block: impl Fn(Range<usize>) -> f32 + Sync) -> f32 {
-    let mut sums = vec![0.0f32; len.div_ceil(BLOCK)];
-    let grain = exec.grain(sums.len(), BLOCK);
-    exec.for_each_chunk(&mut sums, grain, |start, sums| {
-        for (index, sum) in sums.iter_mut().enumerate() {
-            let first = (start + index) * BLOCK;
-            *sum = of_block(first..(first + BLOCK).min(len));
-        }
-    });
-    canonical(reference::reduce::block_tree(sums))
+    cpu::with_sums(len.div_ceil(BLOCK), |sums| {
+        let grain = exec.grain(sums.len(), BLOCK);
+        exec.for_each_chunk(sums, grain, |start, sums| {
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let first = (start + index) * BLOCK;
+                *sum = of_block(first..(first + BLOCK).min(len));
+            }
+        });
+        canonical(reference::reduce::block_tree(sums))
+    })
 }
 
 type OfRows = fn(&[f32], &mut [f32]);

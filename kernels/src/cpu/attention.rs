@@ -28,6 +28,8 @@ const fn block<I: Isa>(most: usize) -> usize {
 pub(crate) struct Sizes {
     seq: usize,
     hd: usize,
+    /// Query heads of a key/value head.
+    group: usize,
     /// Distance of rows in q, out and their gradients.
     q_stride: usize,
     /// Distance of rows in k, v and their gradients.
@@ -47,6 +49,7 @@ impl Sizes {
         Sizes {
             seq,
             hd,
+            group: shape.group(),
             q_stride: heads * hd,
             kv_stride: kv_heads * hd,
             score_stride: seq.next_multiple_of(32) + 16,
@@ -171,7 +174,7 @@ unsafe fn weighted_queries<I: Isa>(
     }
 }
 
-/// One query head of the forward pass: pointers to its first elements.
+/// The first query head of a group in the forward pass: pointers to its first elements.
 #[derive(Clone, Copy)]
 pub(crate) struct ForwardHead {
     q: *const f32,
@@ -179,9 +182,20 @@ pub(crate) struct ForwardHead {
     stats: *mut f32,
 }
 
+impl ForwardHead {
+    /// The head `index` places further on.
+    fn further(self, s: &Sizes, index: usize) -> ForwardHead {
+        ForwardHead {
+            q: self.q.wrapping_add(index * s.hd),
+            out: self.out.wrapping_add(index * s.hd),
+            stats: self.stats.wrapping_add(index * s.seq * 2),
+        }
+    }
+}
+
 simd_fn! {
     /// All query heads of one key/value head.
-    fn forward_group<I>(s: &Sizes, k: *const f32, v: *const f32, heads: &[ForwardHead], scratch: *mut f32) {
+    fn forward_group<I>(s: &Sizes, k: *const f32, v: *const f32, heads: ForwardHead, scratch: *mut f32) {
         // SAFETY: `attention_forward` checked the slices against the shape and made room for `forward_len` elements of scratch.
         unsafe {
             let keys = scratch;
@@ -189,7 +203,8 @@ simd_fn! {
             let scores = values.add(s.packed_by_position);
             pack_by_element::<I>(k, s.kv_stride, s.seq, s.hd, keys);
             pack_by_position::<I>(v, s.kv_stride, s.seq, s.hd, values);
-            for head in heads {
+            for index in 0..s.group {
+                let head = heads.further(s, index);
                 for first in (0..s.seq).step_by(block::<I>(FORWARD_BLOCK)) {
                     let rows = block::<I>(FORWARD_BLOCK).min(s.seq - first);
                     products_with_positions::<I>(s, head.q.add(first * s.q_stride), first, rows, keys, scores);
@@ -239,19 +254,16 @@ pub(crate) fn attention_forward(
         let (batch, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);
         let mut scratch = Scratch::take(Slot::Attention, sizes.forward_len());
         let kv = shape.kv_offset(batch, 0, kv_head);
-        let heads: Vec<ForwardHead> = (kv_head * shape.group()..(kv_head + 1) * shape.group())
-            .map(|head| {
-                let at = shape.q_offset(batch, 0, head);
-                // SAFETY: the offsets lie within the checked slices; each head of each sequence belongs to one task only.
-                let (out, stats) = unsafe { (out.get().add(at), stats.get().add(shape.stats_offset(batch, head))) };
-                ForwardHead { q: q[at..].as_ptr(), out, stats }
-            })
-            .collect();
-        forward_group(exec.path(), &sizes, k[kv..].as_ptr(), v[kv..].as_ptr(), &heads, scratch.as_mut_ptr());
+        let head = kv_head * shape.group();
+        let at = shape.q_offset(batch, 0, head);
+        // SAFETY: the offsets lie within the checked slices; each head of each sequence belongs to one task only.
+        let (out, stats) = unsafe { (out.get().add(at), stats.get().add(shape.stats_offset(batch, head))) };
+        let heads = ForwardHead { q: q[at..].as_ptr(), out, stats };
+        forward_group(exec.path(), &sizes, k[kv..].as_ptr(), v[kv..].as_ptr(), heads, scratch.as_mut_ptr());
     });
 }
 
-/// One query head of the backward pass: pointers to its first elements.
+/// The first query head of a group in the backward pass: pointers to its first elements.
 #[derive(Clone, Copy)]
 pub(crate) struct BackwardHead {
     q: *const f32,
@@ -259,6 +271,20 @@ pub(crate) struct BackwardHead {
     stats: *const f32,
     dout: *const f32,
     dq: *mut f32,
+}
+
+impl BackwardHead {
+    /// The head `index` places further on.
+    fn further(self, s: &Sizes, index: usize) -> BackwardHead {
+        let by = index * s.hd;
+        BackwardHead {
+            q: self.q.wrapping_add(by),
+            out: self.out.wrapping_add(by),
+            stats: self.stats.wrapping_add(index * s.seq * 2),
+            dout: self.dout.wrapping_add(by),
+            dq: self.dq.wrapping_add(by),
+        }
+    }
 }
 
 /// One key/value head of the backward pass.
@@ -272,7 +298,7 @@ pub(crate) struct BackwardKeys {
 
 simd_fn! {
     /// All query heads of one key/value head.
-    fn backward_group<I>(s: &Sizes, kv: &BackwardKeys, heads: &[BackwardHead], scratch: *mut f32) {
+    fn backward_group<I>(s: &Sizes, kv: &BackwardKeys, heads: BackwardHead, scratch: *mut f32) {
         // SAFETY: `attention_backward` checked the slices against the shape and made room for `backward_len` elements of scratch.
         unsafe {
             let wide = s.hd.next_multiple_of(I::NR);
@@ -290,7 +316,8 @@ simd_fn! {
                 std::ptr::write_bytes(kv.dk.add(row * s.kv_stride), 0, s.hd);
                 std::ptr::write_bytes(kv.dv.add(row * s.kv_stride), 0, s.hd);
             }
-            for head in heads {
+            for index in 0..s.group {
+                let head = heads.further(s, index);
                 for first in (0..s.seq).step_by(block::<I>(BACKWARD_BLOCK)) {
                     let rows = block::<I>(BACKWARD_BLOCK).min(s.seq - first);
                     let at = first * s.q_stride;
@@ -353,19 +380,16 @@ pub(crate) fn attention_backward(
         // SAFETY: the offset lies within the checked slices; each key/value head of each sequence belongs to one task only.
         let (dk, dv) = unsafe { (dk.get().add(at), dv.get().add(at)) };
         let keys = BackwardKeys { k: k[at..].as_ptr(), v: v[at..].as_ptr(), dk, dv };
-        let heads: Vec<BackwardHead> = (kv_head * shape.group()..(kv_head + 1) * shape.group())
-            .map(|head| {
-                let at = shape.q_offset(batch, 0, head);
-                BackwardHead {
-                    q: q[at..].as_ptr(),
-                    out: out[at..].as_ptr(),
-                    stats: stats[shape.stats_offset(batch, head)..].as_ptr(),
-                    dout: dout[at..].as_ptr(),
-                    // SAFETY: as above; a query head belongs to one key/value head.
-                    dq: unsafe { dq.get().add(at) },
-                }
-            })
-            .collect();
-        backward_group(exec.path(), &sizes, &keys, &heads, scratch.as_mut_ptr());
+        let head = kv_head * shape.group();
+        let (at, stats_at) = (shape.q_offset(batch, 0, head), shape.stats_offset(batch, head));
+        let heads = BackwardHead {
+            q: q[at..].as_ptr(),
+            out: out[at..].as_ptr(),
+            stats: stats[stats_at..].as_ptr(),
+            dout: dout[at..].as_ptr(),
+            // SAFETY: as above; a query head belongs to one key/value head.
+            dq: unsafe { dq.get().add(at) },
+        };
+        backward_group(exec.path(), &sizes, &keys, heads, scratch.as_mut_ptr());
     });
 }

@@ -16,4 +16,4 @@ pub(crate) mod norm;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 
-pub(crate) use scratch::Shared;
+pub(crate) use scratch::{Shared, with_sums};

@@ -22,9 +22,11 @@ pub(crate) enum Slot {
     PackedA,
     /// All that a head of an attention needs.
     Attention,
+    /// Sums of blocks of a long row.
+    Sums,
 }
 
-const SLOTS: usize = 3;
+const SLOTS: usize = 4;
 
 thread_local! {
     static BUFFERS: RefCell<[Vec<Line>; SLOTS]> = const { RefCell::new([const { Vec::new() }; SLOTS]) };
@@ -45,6 +47,15 @@ impl Scratch {
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
         self.lines.as_mut_ptr().cast()
     }
+}
+
+/// Runs `work` on `len` sums, all +0.
+pub(crate) fn with_sums<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut scratch = Scratch::take(Slot::Sums, len);
+    // SAFETY: the buffer has at least `len` elements, and is this scratch's own while it lives.
+    let sums = unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr(), len) };
+    sums.fill(0.0);
+    work(sums)
 }
 
 impl Drop for Scratch {

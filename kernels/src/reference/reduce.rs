@@ -18,7 +18,7 @@ fn fold(len: usize, step: impl Fn(f32, usize) -> f32) -> f32 {
         }
         blocks.push(lane_tree(lanes));
     }
-    canonical(block_tree(blocks))
+    canonical(block_tree(&mut blocks))
 }
 
 /// Lane `i` takes lane `i + 16`, then `i + 8`, 4, 2, 1.
@@ -31,10 +31,17 @@ pub(crate) fn lane_tree(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Neighbours are added pair by pair, level by level; an odd last one rises unchanged.
-pub(crate) fn block_tree(mut blocks: Vec<f32>) -> f32 {
-    while blocks.len() > 1 {
-        blocks = blocks.chunks(2).map(|pair| if pair.len() == 2 { pair[0] + pair[1] } else { pair[0] }).collect();
+/// Neighbours are added pair by pair, level by level, in place; an odd last one rises unchanged.
+pub(crate) fn block_tree(blocks: &mut [f32]) -> f32 {
+    let mut count = blocks.len();
+    while count > 1 {
+        for pair in 0..count / 2 {
+            blocks[pair] = blocks[2 * pair] + blocks[2 * pair + 1];
+        }
+        if count % 2 == 1 {
+            blocks[count / 2] = blocks[count - 1];
+        }
+        count = count.div_ceil(2);
     }
     blocks.first().copied().unwrap_or(0.0)
 }

@@ -105,6 +105,8 @@ pub struct InnerLoop<'a> {
     params: Vec<f32>,
     grads: Vec<f32>,
     losses: Vec<f32>,
+    /// Sums of squares of each tensor's gradient.
+    squares: Vec<f32>,
     /// First moments of AdamW, momentum of Muon.
     momentum: Vec<f32>,
     second: Vec<f32>,
@@ -141,6 +143,7 @@ impl<'a> InnerLoop<'a> {
             params: base.params.clone(),
             grads: vec![0.0; total],
             losses: vec![0.0; tokens],
+            squares: vec![0.0; model.layout().tensors().len()],
             momentum: vec![0.0; total],
             second,
             muon,
@@ -205,13 +208,13 @@ impl<'a> InnerLoop<'a> {
         report
     }
 
-    fn grad_norm(&self, exec: &Exec) -> f32 {
+    fn grad_norm(&mut self, exec: &Exec) -> f32 {
         let tensors = self.model.layout().tensors();
-        let mut squares = vec![0.0f32; tensors.len()];
-        exec.for_each_chunk(&mut squares, 1, |index, square| {
-            square[0] = reduce::sum_squares(exec, &self.grads[tensors[index].range()]);
+        let grads = &self.grads;
+        exec.for_each_chunk(&mut self.squares, 1, |index, square| {
+            square[0] = reduce::sum_squares(exec, &grads[tensors[index].range()]);
         });
-        squares.iter().fold(0.0f32, |sum, square| sum + square).sqrt()
+        self.squares.iter().fold(0.0f32, |sum, square| sum + square).sqrt()
     }
 
     /// Parameters so far.
