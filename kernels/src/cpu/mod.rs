@@ -1,12 +1,12 @@
-//! The fast paths: one generic body for each operation, compiled once for any CPU and once for AVX2 with FMA.
+//! The fast paths: one generic body for each operation, compiled once for any CPU and once for each set of vector instructions.
 
+mod ahead;
 mod isa;
 mod micro;
 mod pack;
 mod rows;
 mod scratch;
 
-mod ahead;
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;

@@ -5,8 +5,8 @@
 //! has its own range of tasks, the same one in every operation of as many tasks, so that what it wrote is still in its cache when
 //! it reads it; whoever is done with its own range takes tasks of the others.
 //!
-//! (Rayon shares out work as finely, but its threads sleep after a few microseconds and any of them may get any range: an inner step of `8m` on two
-//! threads took a tenth longer.)
+//! (Rayon shares out work as finely, but its threads sleep after a few microseconds and any of them may get any range: with it an inner step of `8m`
+//! on two threads took about a twentieth longer.)
 
 use std::any::Any;
 use std::cell::UnsafeCell;

@@ -162,7 +162,7 @@ impl<'a> InnerLoop<'a> {
     pub fn step(&mut self, tokens: &[u32]) -> Result<StepReport, BatchError> {
         let RoundContext { exec, manifest, .. } = self.context;
         check_batch(manifest, tokens)?;
-        // One entry into the pool for the whole step: operations inside then start without waking it from outside.
+        // This thread works too, so it is tested like those of the pool.
         Ok(exec.install(|| self.run(exec, manifest, tokens)))
     }
 

@@ -121,7 +121,7 @@ impl Model {
         assert_eq!(losses.len(), batch * context, "losses of {batch} sequences of {context}");
         let scale = (1.0 / losses.len() as f64) as f32;
         let rows = self.batch_max;
-        // Inside the pool, so that no operator wakes it from outside.
+        // This thread works too, so it is tested like those of the pool.
         exec.install(|| {
             if losses.is_empty() {
                 zero(exec, grads);
