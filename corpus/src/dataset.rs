@@ -61,7 +61,7 @@ pub struct HeldoutLine {
 
 impl From<&Document> for HeldoutLine {
     fn from(document: &Document) -> HeldoutLine {
-        let Document { id, source, language, license, text } = document.clone();
+        let Document { id, source, language, license, text, .. } = document.clone();
         HeldoutLine { id, source, language, license, text }
     }
 }

@@ -1,13 +1,42 @@
 //! A document, its one form, and the hashes that its fate depends on.
 
+use serde::{Deserialize, Serialize};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Stands for a literal `▁` (U+2581) inside the tokenizer, where `▁` itself stands for a space. A noncharacter that Unicode keeps for
 /// such inner uses, of the same length in UTF-8; documents lose it.
 pub const BLOCK_SUBSTITUTE: char = '\u{FDD0}';
 
+/// What is known of a document beside its text, in the columns of the Lucie-Training-Dataset. `None`: the source does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Where it was.
+    pub url: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// Who wrote it; JSON where there are several.
+    pub author: Option<String>,
+    /// `YYYY`, `YYYY-MM-DD` or a timestamp (RFC 3339).
+    pub date: Option<String>,
+    /// A JSON object in a string.
+    pub quality_signals: Option<String>,
+    /// A JSON object in a string.
+    pub extra: Option<String>,
+    /// What its server said of text and data mining.
+    pub tdm: Option<Tdm>,
+}
+
+/// TDM reservation headers of an HTTP response (W3C TDM Reservation Protocol, §4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tdm {
+    /// `tdm-reservation: 1`: rights are reserved.
+    pub reserved: bool,
+    /// `tdm-policy`: the address of the terms.
+    pub policy: Option<String>,
+}
+
 /// A document as it goes through the pipeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Its name within its source. Which documents are held out follows from it.
     pub id: String,
@@ -19,6 +48,8 @@ pub struct Document {
     pub license: String,
     /// The normalised text.
     pub text: String,
+    /// What else is known.
+    pub meta: Meta,
 }
 
 /// Brings a text to its one form: without `\r`, `\0` and [`BLOCK_SUBSTITUTE`], then NFC.
@@ -79,6 +110,7 @@ mod tests {
             language: "fr".into(),
             license: "MIT".into(),
             text: "x".into(),
+            meta: Meta::default(),
         };
         assert_ne!(document("ab", "c").key(), document("a", "bc").key());
         assert_eq!(document("ab", "c").key(), document("ab", "c").key());

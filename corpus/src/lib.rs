@@ -21,4 +21,5 @@ pub mod readers;
 pub mod select;
 pub mod shards;
 pub mod tokenizer;
+pub mod verdict;
 pub mod xz;

@@ -188,6 +188,7 @@ mod tests {
             language: language.into(),
             license: "MIT".into(),
             text: text.into(),
+            meta: Default::default(),
         }
     }
 

@@ -180,6 +180,7 @@ impl Input<'_> {
             language: language.to_owned(),
             license,
             text: normalise(raw.text),
+            meta: Default::default(),
         })
     }
 }

@@ -40,6 +40,7 @@ pub fn documents(language: &str, count: u64, words_max: u64) -> Vec<Document> {
         language: language.into(),
         license: "CC0-1.0".into(),
         text: text(i),
+        meta: Default::default(),
     };
     (0..count).map(document).collect()
 }
@@ -83,7 +84,7 @@ pub fn write_parquet(path: &Path, documents: &[Document]) {
 /// Writes documents as JSON lines.
 pub fn write_jsonl(path: &Path, documents: &[Document]) {
     let line = |document: &Document| {
-        let Document { id, source, language, license, text } = document;
+        let Document { id, source, language, license, text, .. } = document;
         let value =
             serde_json::json!({"text": text, "language": language, "source": source, "id": id, "license": license});
         format!("{value}\n")
