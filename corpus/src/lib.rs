@@ -13,13 +13,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod build;
+pub mod chunk;
 pub mod config;
 pub mod dataset;
 pub mod document;
+pub mod facts;
 pub mod output;
 pub mod readers;
 pub mod select;
 pub mod shards;
+pub mod store;
+pub mod tally;
 pub mod tokenizer;
 pub mod verdict;
 pub mod xz;
