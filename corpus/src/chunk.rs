@@ -10,6 +10,7 @@
 
 use crate::document::Document;
 use crate::store::{Store, StoreError};
+use crate::verdict::Rejection;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ pub const CHUNK_DOCUMENTS_MAX: usize = 1 << 16;
 /// Text after which a chunk ends, bytes. One document may be longer.
 pub const CHUNK_TEXT: u64 = 32 << 20;
 /// Text after which a block ends, bytes.
-const BLOCK_TEXT: usize = 1 << 20;
+const BLOCK_TEXT: usize = 256 << 10;
 /// A block or list of rows at most, bytes when unpacked.
 const UNPACKED_MAX: usize = 1 << 30;
 const MAGIC: &[u8; 8] = b"ESDOCS1\n";
@@ -121,6 +122,17 @@ impl Rows {
     }
 }
 
+/// What stages found out about a document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notes {
+    /// Where its licence was found.
+    pub license_from: String,
+    /// Personal data masked: e-mail addresses, phone numbers, IP addresses, IBANs.
+    pub masked: [u32; 4],
+    /// Documents like it, itself included, of which it alone was kept; 0 before deduplication.
+    pub cluster: u64,
+}
+
 /// A document with its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyed {
@@ -128,6 +140,42 @@ pub struct Keyed {
     pub key: Key,
     /// The document.
     pub document: Document,
+    /// What was found out about it.
+    pub notes: Notes,
+}
+
+/// A document that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fate {
+    /// Its id.
+    pub id: String,
+    /// Its source.
+    pub source: String,
+    /// Its language, as far as it was known.
+    pub language: String,
+    /// Its licence, as far as it was known.
+    pub license: String,
+    /// The rule that refused it.
+    pub rule: String,
+    /// The values that decided.
+    pub detail: String,
+    /// Bytes of its text.
+    pub bytes: u64,
+}
+
+impl Fate {
+    /// The fate of a refused document.
+    pub fn new(document: &Document, rejection: Rejection) -> Fate {
+        Fate {
+            id: document.id.clone(),
+            source: document.source.clone(),
+            language: document.language.clone(),
+            license: document.license.clone(),
+            rule: rejection.rule.into_owned(),
+            detail: rejection.detail,
+            bytes: document.text.len() as u64,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -146,6 +194,11 @@ pub fn docs_name(stage: &str, id: ChunkId) -> String {
 /// Names of a chunk's objects.
 pub fn keys_name(stage: &str, id: ChunkId) -> String {
     format!("{stage}/{id}.keys")
+}
+
+/// Names of a chunk's objects: a list of [`Fate`].
+pub fn fates_name(stage: &str, id: ChunkId) -> String {
+    format!("{stage}/{id}.fates")
 }
 
 /// Packs a value: zstd of bincode.
@@ -208,9 +261,15 @@ pub struct Built {
     pub text_bytes: u64,
 }
 
+/// Sorts documents by key. Those with one key are copies of one document; the licence and what else is known orders them.
+pub fn sort(documents: &mut [Keyed]) {
+    let rest = |keyed: &Keyed| (keyed.document.license.clone(), pack(&keyed.document.meta));
+    documents.sort_by(|a, b| a.key.cmp(&b.key).then_with(|| rest(a).cmp(&rest(b))));
+}
+
 /// Builds the objects of a chunk from documents, which are sorted by key first.
 pub fn build(mut documents: Vec<Keyed>) -> Built {
-    documents.sort_unstable_by(|a, b| (a.key, &a.document.license).cmp(&(b.key, &b.document.license)));
+    sort(&mut documents);
     let (mut docs, mut blocks, mut rows) = (Vec::new(), Vec::new(), Rows::default());
     let (mut begin, mut text) = (0, 0);
     let mut names = BTreeMap::<String, u16>::new();
@@ -293,7 +352,10 @@ mod tests {
             text: format!("text {i} ").repeat(1 + i % 700),
             meta: Default::default(),
         };
-        (0..count).map(document).map(|document| Keyed { key: Key::of(&document), document }).collect()
+        (0..count)
+            .map(document)
+            .map(|document| Keyed { key: Key::of(&document), document, notes: Notes::default() })
+            .collect()
     }
 
     #[test]

@@ -21,6 +21,15 @@ pub fn finish(writer: ShardWriter) -> Shard {
     Shard { info, bytes }
 }
 
+/// Pieces that a document of so many tokens, `<s>` and `</s>` included, is cut into by [`pack`].
+pub fn pieces(tokens: usize, tokens_max: u32) -> usize {
+    let tokens_max = tokens_max.max(3) as usize;
+    match tokens > tokens_max {
+        true => (tokens - 2).div_ceil(tokens_max - 2),
+        false => 1,
+    }
+}
+
 /// Lays documents end to end into shards of at most `tokens_max` tokens, each document whole in one shard; `take` gets each
 /// shard when it is full. A document longer than a shard is cut into several, each with `<s>` and `</s>` of its own.
 ///
