@@ -16,6 +16,8 @@ pub mod build;
 pub mod chunk;
 pub mod config;
 pub mod dataset;
+pub mod decontaminate;
+pub mod dedup;
 pub mod document;
 pub mod facts;
 pub mod output;
