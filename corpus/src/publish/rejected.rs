@@ -1,0 +1,71 @@
+//! `rejected.parquet`: the documents that were not kept, by id, with the rule that refused them and its values. No text of them.
+
+use super::PublishError;
+use super::columns::Rows;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+
+/// File name in a data set's folder.
+pub const REJECTED: &str = "rejected.parquet";
+/// The columns, in order. `bytes` is a number, the others are strings.
+pub const COLUMNS: [&str; 7] = ["id", "source", "language", "license", "rule", "detail", "bytes"];
+/// The rule of documents that `remove` took out.
+pub const REMOVED_RULE: &str = "removed/request";
+
+/// What happened to a document that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fate {
+    /// Its id.
+    pub id: String,
+    /// Its source.
+    pub source: String,
+    /// Its language, as far as it was known then.
+    pub language: String,
+    /// Its licence, likewise.
+    pub license: String,
+    /// `filter/reason`.
+    pub rule: String,
+    /// The values that decided.
+    pub detail: String,
+    /// Bytes of its text.
+    pub bytes: u64,
+}
+
+/// The file in the making; holds one row group.
+pub struct RejectedWriter<W: Write + Send> {
+    rows: Rows<W>,
+}
+
+impl<W: Write + Send> std::fmt::Debug for RejectedWriter<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RejectedWriter").finish_non_exhaustive()
+    }
+}
+
+impl<W: Write + Send> RejectedWriter<W> {
+    /// An empty file.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn new(out: W) -> Result<RejectedWriter<W>, PublishError> {
+        let (number, strings) = COLUMNS.split_last().map_or(("bytes", &COLUMNS[..]), |(last, rest)| (*last, rest));
+        Ok(RejectedWriter { rows: Rows::new(out, strings, Some(number))? })
+    }
+
+    /// Adds a document. Callers give them in an order that depends on documents alone.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn push(&mut self, fate: &Fate) -> Result<(), PublishError> {
+        let Fate { id, source, language, license, rule, detail, bytes } = fate;
+        self.rows.push(&[id, source, language, license, rule, detail], *bytes)
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn finish(self) -> Result<W, PublishError> {
+        self.rows.finish()
+    }
+}
