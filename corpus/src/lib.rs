@@ -22,6 +22,7 @@ pub mod document;
 pub mod facts;
 pub mod funnel;
 pub mod output;
+pub mod plot;
 pub mod publish;
 pub mod readers;
 pub mod select;

@@ -12,6 +12,9 @@ pub mod parts;
 pub mod rejected;
 pub mod statistics;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use crate::facts::Facts;
 use sha2::{Digest, Sha256};
 
