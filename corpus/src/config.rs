@@ -29,15 +29,19 @@ pub struct Config {
 }
 
 /// `[[source]]`: a file or folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// A file or folder, relative to the corpus file; folders are searched through.
     pub path: PathBuf,
+    /// What its files are. Default: what their names say.
+    #[serde(default, skip_serializing_if = "Format::is_auto")]
+    pub format: Format,
     /// Source of documents that do not name theirs. Default: the name of the file or folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Language of documents that do not name theirs. Default for `.txt`: the name of the file's folder.
+    /// Language of documents that do not name theirs. Default for `.txt`: the name of the file's folder; for WARC and WET: `und`,
+    /// which says that it is unknown and to be identified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
     /// SPDX expression for documents that do not name theirs.
@@ -46,6 +50,31 @@ pub struct SourceConfig {
     /// What the columns are called.
     #[serde(default)]
     pub columns: ColumnsConfig,
+}
+
+/// What the files of a source are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// What a file's name says: `.parquet`; `.jsonl`, `.ndjson`; `.txt`; `.warc`, `.wet`; all but parquet also with `.gz` or
+    /// `.zst`; and `.json.gz`, `.json.zst`, which data sets use for JSON lines.
+    #[default]
+    Auto,
+    /// Parquet.
+    Parquet,
+    /// JSON lines; `.json` too.
+    Jsonl,
+    /// A document a file.
+    Text,
+    /// WARC or WET.
+    Warc,
+}
+
+impl Format {
+    /// Whether the name of a file decides.
+    pub fn is_auto(&self) -> bool {
+        *self == Format::Auto
+    }
 }
 
 /// `[source.columns]`: names of parquet columns or JSON keys.
@@ -58,10 +87,22 @@ pub struct ColumnsConfig {
     pub language: String,
     /// The source. Required unless the source has a name.
     pub source: String,
-    /// The document's id.
+    /// The document's id. `""`: documents have none, and are named after their file and row.
     pub id: String,
-    /// The licence. Where it is absent, `license` within the JSON object in a column `extra` is taken.
+    /// The licence. Where it is absent, `license` within the JSON object in the column `extra` is taken.
     pub license: String,
+    /// Where the document was. This and the following may be absent.
+    pub url: String,
+    /// Its title.
+    pub title: String,
+    /// Who wrote it.
+    pub author: String,
+    /// When.
+    pub date: String,
+    /// A JSON object of quality signals.
+    pub quality_signals: String,
+    /// A JSON object of anything else.
+    pub extra: String,
 }
 
 /// `[tokenizer]`
@@ -146,8 +187,19 @@ impl Default for MixConfig {
 
 impl Default for ColumnsConfig {
     fn default() -> Self {
-        let [text, language, source, id, license] = ["text", "language", "source", "id", "license"].map(String::from);
-        ColumnsConfig { text, language, source, id, license }
+        ColumnsConfig {
+            text: "text".into(),
+            language: "language".into(),
+            source: "source".into(),
+            id: "id".into(),
+            license: "license".into(),
+            url: "url".into(),
+            title: "title".into(),
+            author: "author".into(),
+            date: "date".into(),
+            quality_signals: "quality_signals".into(),
+            extra: "extra".into(),
+        }
     }
 }
 
@@ -270,13 +322,7 @@ mod tests {
 
     #[test]
     fn settings_name_no_folders_and_no_order() {
-        let source = |path: &str| SourceConfig {
-            path: path.into(),
-            name: None,
-            language: None,
-            license: None,
-            columns: ColumnsConfig::default(),
-        };
+        let source = |path: &str| SourceConfig { path: path.into(), ..SourceConfig::default() };
         let config = |paths: [&str; 2]| Config { sources: paths.map(source).to_vec(), ..Config::default() };
         let settings = config(["/home/me/b.jsonl", "../a"]).settings();
         assert_eq!(settings, config(["/srv/a", "b.jsonl"]).settings());

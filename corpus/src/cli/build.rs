@@ -4,7 +4,7 @@ use super::progress::Bars;
 use super::{print, print_json, thousands};
 use clap::Args;
 use essaim_corpus::build::{Progress, Report, build};
-use essaim_corpus::config::{ColumnsConfig, Config, SourceConfig};
+use essaim_corpus::config::{Config, SourceConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,12 +104,8 @@ impl Build {
         let mut config = match is_config {
             true => Config::read(&self.corpus)?,
             false => {
-                let columns = ColumnsConfig::default();
                 let path = self.corpus.clone();
-                Config {
-                    sources: vec![SourceConfig { path, name: None, language: None, license: None, columns }],
-                    ..Config::default()
-                }
+                Config { sources: vec![SourceConfig { path, ..SourceConfig::default() }], ..Config::default() }
             }
         };
         fn set<T: Clone>(place: &mut T, given: &Option<T>) {

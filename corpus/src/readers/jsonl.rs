@@ -1,76 +1,95 @@
 //! JSON lines: an object a line, with the keys of the parquet columns.
 
-use super::{Input, Raw, ReadError, TEXT_MAX};
+use super::bytes::{self, Line, next_line};
+use super::error::{ID_HINT, LANGUAGE_HINT, ReadError, SOURCE_HINT};
+use super::row::{Input, Row, TEXT_MAX, missing};
+use super::{Given, Sink};
 use crate::document::Document;
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 
-pub(super) fn read(input: &Input<'_>) -> Result<Vec<Document>, ReadError> {
-    let failed = ReadError::io(&input.path);
-    let mut file = BufReader::with_capacity(1 << 20, File::open(&input.path).map_err(&failed)?);
-    let mut documents = Vec::new();
+pub(super) fn read(input: &Input<'_>, sink: &mut Sink<'_>) -> Result<Given, ReadError> {
+    let path = &input.unit.path;
+    let failed = bytes::failed(path);
+    let mut file = bytes::open(path).map_err(&failed)?;
     let (mut line, mut number, mut at) = (Vec::new(), 0u64, 0u64);
-    loop {
-        line.clear();
-        let read = (&mut file).take(TEXT_MAX + 1).read_until(b'\n', &mut line).map_err(&failed)? as u64;
-        if read == 0 {
-            return Ok(documents);
-        }
+    while let Some(kind) = next_line(&mut file, &mut line, TEXT_MAX).map_err(&failed)? {
         number += 1;
-        let malformed = |reason: String| ReadError::Malformed {
-            path: input.path.clone(),
-            place: format!("line {number}: "),
-            reason,
+        let (len, document) = match kind {
+            Line::TooLong(len) => (len, Some(Err(format!("longer than {TEXT_MAX} bytes")))),
+            Line::Whole(len) => (len, document(input, &line, number, at)),
         };
-        if read > TEXT_MAX {
-            return Err(malformed(format!("longer than {TEXT_MAX} bytes")));
-        }
-        let text = std::str::from_utf8(&line)
-            .map_err(|error| ReadError::NotUtf8 { path: input.path.clone(), at: at + error.valid_up_to() as u64 })?;
-        at += read;
-        if !text.trim().is_empty() {
-            let object: Map<String, Value> =
-                serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-            documents.push(document(input, &object, number)?);
+        at += len;
+        let place = || format!("line {number}");
+        if document.is_some_and(|document| sink.give(document, place).is_break()) {
+            return Ok(Given::Stopped);
         }
     }
+    Ok(Given::All)
 }
 
-fn document(input: &Input<'_>, object: &Map<String, Value>, line: u64) -> Result<Document, ReadError> {
+/// What a line holds; nothing where it is blank.
+fn document(input: &Input<'_>, line: &[u8], number: u64, at: u64) -> Option<Result<Document, String>> {
+    let text = match std::str::from_utf8(line) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = at + error.valid_up_to() as u64;
+            return Some(Err(format!("not UTF-8 at byte {at}; convert it first (iconv -t UTF-8)")));
+        }
+    };
+    if text.trim().is_empty() {
+        return None;
+    }
+    let object: Result<Map<String, Value>, String> = serde_json::from_str(text).map_err(|error| error.to_string());
+    Some(object.and_then(|object| row(input, object, number)).and_then(|row| input.document(row)))
+}
+
+fn row(input: &Input<'_>, mut object: Map<String, Value>, number: u64) -> Result<Row, String> {
     let columns = &input.config.columns;
-    let place = || format!("line {line}");
-    let text_of = |key: &str| match object.get(key) {
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+    let absent = |object: &Map<String, Value>, key: &str, hint: &str| {
+        let keys: Vec<&str> = object.keys().map(String::as_str).take(32).collect();
+        let keys = keys.join(", ");
+        format!("no column '{key}' (there are: {keys}); name it under [source.columns]{hint}")
+    };
+    for (key, needed, hint) in [
+        (&columns.text, true, ""),
+        (&columns.id, !columns.id.is_empty(), ID_HINT),
+        (&columns.language, input.config.language.is_none(), LANGUAGE_HINT),
+        (&columns.source, input.config.name.is_none(), SOURCE_HINT),
+    ] {
+        if needed && !object.contains_key(key) {
+            return Err(absent(&object, key, hint));
+        }
+    }
+    let mut string = |key: &str| match object.remove(key) {
+        Some(Value::String(text)) => Ok(Some(text)),
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(number)) if key == columns.id => Ok(Some(number.to_string())),
-        Some(value) if key == columns.id => Ok(Some(value.to_string())),
-        Some(_) => Err(ReadError::Malformed {
-            path: input.path.clone(),
-            place: format!("line {line}: "),
-            reason: format!("'{key}' is not a string"),
-        }),
+        Some(_) => Err(format!("'{key}' is not a string")),
     };
-    let required = |key: &str, defaulted: bool, hint| match (text_of(key)?, defaulted) {
-        (None, false) if !object.contains_key(key) => Err(ReadError::MissingColumn {
-            path: input.path.clone(),
-            column: key.to_owned(),
-            available: object.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-            hint,
-        }),
-        (value, _) => Ok(value),
+    let text = string(&columns.text)?.ok_or_else(|| missing(&columns.text))?;
+    let (language, source) = (string(&columns.language)?, string(&columns.source)?);
+    let license = string(&columns.license)?;
+    // Numbers, lists and objects of these are kept as JSON.
+    let mut any = |key: &str| match object.remove(key) {
+        Some(Value::String(text)) => Some(text),
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.to_string()),
     };
-    let missing =
-        |key: &str| ReadError::MissingValue { path: input.path.clone(), place: place(), column: key.to_owned() };
-    let text = required(&columns.text, false, "")?.ok_or_else(|| missing(&columns.text))?;
-    let id = required(&columns.id, false, "")?.ok_or_else(|| missing(&columns.id))?;
-    let language = required(&columns.language, input.config.language.is_some(), super::LANGUAGE_HINT)?;
-    let source = required(&columns.source, input.config.name.is_some(), super::SOURCE_HINT)?;
-    let license = text_of(&columns.license)?.or_else(|| match object.get("extra") {
-        Some(Value::Object(extra)) => extra.get("license").and_then(Value::as_str).map(str::to_owned),
-        Some(Value::String(extra)) => super::license_of_extra(extra),
-        _ => None,
-    });
-    let raw = Raw { text: &text, language: language.as_deref(), source: source.as_deref(), id: &id, license };
-    input.document(raw, place)
+    let id = match columns.id.is_empty() {
+        true => input.numbered(number),
+        false => any(&columns.id).ok_or_else(|| missing(&columns.id))?,
+    };
+    Ok(Row {
+        text,
+        id,
+        language,
+        source,
+        license,
+        url: any(&columns.url),
+        title: any(&columns.title),
+        author: any(&columns.author),
+        date: any(&columns.date),
+        quality_signals: any(&columns.quality_signals),
+        extra: any(&columns.extra),
+        tdm: None,
+    })
 }

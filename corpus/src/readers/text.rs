@@ -1,37 +1,35 @@
 //! Plain text: a document a file, its id the path below the source, its language the folder that it lies in.
 
-use super::{Input, Raw, ReadError, TEXT_MAX};
-use crate::document::Document;
+use super::bytes;
+use super::error::ReadError;
+use super::row::{Input, Row, TEXT_MAX};
+use super::{Given, Sink};
+use std::io::Read;
+use std::path::Path;
 
-pub(super) fn read(input: &Input<'_>) -> Result<Vec<Document>, ReadError> {
-    let failed = ReadError::io(&input.path);
-    let len_bytes = std::fs::metadata(&input.path).map_err(&failed)?.len();
-    if len_bytes > TEXT_MAX {
-        let reason = format!("{len_bytes} bytes, at most {TEXT_MAX} are read; cut it into documents");
-        return Err(ReadError::Malformed { path: input.path.clone(), place: String::new(), reason });
+pub(super) fn read(input: &Input<'_>, sink: &mut Sink<'_>) -> Result<Given, ReadError> {
+    let path = &input.unit.path;
+    let failed = bytes::failed(path);
+    let mut read = Vec::new();
+    bytes::open(path).map_err(&failed)?.take(TEXT_MAX + 1).read_to_end(&mut read).map_err(&failed)?;
+    if read.len() as u64 > TEXT_MAX {
+        let reason = format!("more than {TEXT_MAX} bytes; cut it into documents");
+        return Err(ReadError::Malformed { path: path.clone(), place: String::new(), reason });
     }
-    let bytes = std::fs::read(&input.path).map_err(&failed)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| ReadError::NotUtf8 { path: input.path.clone(), at: error.valid_up_to() as u64 })?;
-    let relative = match input.path.strip_prefix(input.root) {
-        Ok(relative) if !relative.as_os_str().is_empty() => relative.to_owned(),
-        _ => input.path.file_name().unwrap_or_default().into(),
-    };
-    let parts: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    let id = parts.join("/");
+    let text = String::from_utf8(read)
+        .map_err(|error| ReadError::NotUtf8 { path: path.clone(), at: error.utf8_error().valid_up_to() as u64 })?;
     // The innermost folder named like a language: fr/, pt-br/, gsw/.
-    let language = match &input.config.language {
-        Some(language) => Some(language.clone()),
-        None => parts.iter().rev().skip(1).find(|part| is_language(part)).cloned().or_else(|| own_folder(input)),
-    };
-    let language = language.ok_or_else(|| ReadError::NoLanguage { path: input.path.clone() })?;
-    let raw = Raw { text, language: Some(&language), source: None, id: &id, license: None };
-    Ok(vec![input.document(raw, || "the whole file".to_owned())?])
+    let folder = || input.unit.name.rsplit('/').skip(1).find(|part| is_language(part)).map(str::to_owned);
+    let language = input.config.language.clone().or_else(folder).or_else(|| own_folder(&input.config.path));
+    let language = language.ok_or_else(|| ReadError::NoLanguage { path: path.clone() })?;
+    let row = Row { text, language: Some(language), id: input.unit.name.clone(), ..Row::default() };
+    let flow = sink.give(input.document(row), || "the whole file".to_owned());
+    Ok(if flow.is_break() { Given::Stopped } else { Given::All })
 }
 
 /// Where the source is itself a folder, or a file in one, named like a language.
-fn own_folder(input: &Input<'_>) -> Option<String> {
-    let root = std::fs::canonicalize(input.root).ok()?;
+fn own_folder(root: &Path) -> Option<String> {
+    let root = std::fs::canonicalize(root).ok()?;
     let folder = if root.is_dir() { root.as_path() } else { root.parent()? };
     let name = folder.file_name()?.to_str()?;
     is_language(name).then(|| name.to_owned())
