@@ -20,6 +20,7 @@ pub mod decontaminate;
 pub mod dedup;
 pub mod document;
 pub mod facts;
+pub mod filters;
 pub mod funnel;
 pub mod output;
 pub mod plot;
