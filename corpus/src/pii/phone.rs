@@ -211,8 +211,7 @@ fn is_separator(c: char) -> bool {
 fn read(text: &str, start: usize) -> Number {
     let mut number = Number { digits: String::new(), groups: vec![0], separator: None, end: start };
     let (mut gap, mut mixed) = (String::new(), false);
-    let mut rest = text[start..].char_indices().peekable();
-    while let Some((at, c)) = rest.next() {
+    for (at, c) in text[start..].char_indices() {
         if c.is_ascii_digit() {
             if !gap.is_empty() {
                 let optional = c == '0' && gap.ends_with('(') && text[start + at + 1..].starts_with(')');
