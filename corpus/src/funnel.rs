@@ -11,30 +11,30 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const ORDER: [&str; 22] = [
     "empty",
     "removals",
+    "removal",
     "license",
+    "rights",
     "robots",
     "tdm",
+    "tdmrep",
     "opt-out",
-    "rights",
-    "url",
-    "url-list",
+    "url-lists",
     "language",
+    "filters",
     "gopher-repetition",
     "gopher-quality",
     "c4",
     "fineweb",
     "ocr",
-    "words",
-    "word-list",
+    "block-words",
     "pii",
-    "exact",
-    "minhash",
+    "dedup",
     "lines",
     "decontamination",
 ];
 
 /// Where in [`ORDER`] filters stand that it does not name.
-const OTHERS_BEFORE: &str = "exact";
+const OTHERS_BEFORE: &str = "dedup";
 
 /// Tokens for each byte of text, by language. Every token count before encoding is an estimate from these.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -69,9 +69,10 @@ fn draw_panel(svg: &mut Svg, panel: &Panel, [x, y]: [f64; 2], [first, last]: [us
         svg.rect([x + step * (k - first) as f64 + 0.5, base - tall, step - 1.0, tall], COLOURS[0], &title);
     }
     svg.line([x, base, x + width, base]);
-    // Names for about four of the bounds, never closer than their texts are wide.
+    // Names for about four of the bounds; one too near to the last would run into it.
     let every = bins.div_ceil(4).max(1);
-    for k in (first..=last + 1).step_by(every) {
+    let named = (first..=last).step_by(every).filter(|k| step * (last + 1 - k) as f64 > 84.0 || *k == first);
+    for k in named.chain([last + 1]) {
         let at = x + step * (k - first) as f64;
         svg.line([at, base, at, base + 4.0]);
         let anchor = match k {

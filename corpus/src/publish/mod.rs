@@ -4,10 +4,16 @@
 //! [`parts`] and [`rejected`] write what is as large as the corpus, in bounded memory; the rest is drawn from
 //! [`Facts`](crate::facts::Facts).
 
+pub mod ai_act;
+pub mod attributions;
+pub mod card;
 mod columns;
 pub mod config;
 pub mod credits;
+pub mod croissant;
 pub mod index;
+pub mod licenses;
+pub mod markdown;
 pub mod parts;
 pub mod rejected;
 pub mod statistics;
@@ -16,6 +22,7 @@ pub mod statistics;
 pub(crate) mod tests;
 
 use crate::facts::Facts;
+use crate::plot;
 use sha2::{Digest, Sha256};
 
 pub use config::PublishConfig;
@@ -64,7 +71,17 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// All files that describe a data set, drawn from its facts and from the `files` that its folder holds: the parts, `rejected.parquet`,
 /// and whatever else is to be named with its hash. The caller writes them into the folder.
 pub fn write(facts: &Facts, files: &[FileInfo]) -> Vec<(String, Vec<u8>)> {
-    let statistics = format!("{:#}\n", statistics::statistics(facts));
-    let _ = files;
-    vec![("statistics.json".into(), statistics.into_bytes())]
+    let json = |value: serde_json::Value| format!("{value:#}\n");
+    let mut written: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |name: &str, text: String| written.push((name.to_owned(), text.into_bytes()));
+    add("README.md", card::card(facts, files));
+    add("ATTRIBUTIONS.md", attributions::attributions(facts));
+    add("ai-act-summary.md", ai_act::markdown(facts));
+    add("ai-act-summary.json", json(serde_json::json!({"sections": ai_act::summary(facts)})));
+    add("statistics.json", json(statistics::statistics(facts)));
+    plot::plots(facts).into_iter().for_each(|(name, svg)| add(&format!("plots/{name}.svg"), svg));
+    let infos: Vec<FileInfo> = written.iter().map(|(name, bytes)| FileInfo::of(name, None, 0, bytes)).collect();
+    let files = [files, &infos].concat();
+    written.push(("croissant.json".into(), json(croissant::croissant(facts, &files)).into_bytes()));
+    written
 }

@@ -1,6 +1,5 @@
 //! Facts made by hand, and what is drawn from them.
 
-use super::*;
 use crate::facts::*;
 use crate::tally::{KEPT, READ};
 
@@ -23,7 +22,7 @@ pub(crate) fn facts(languages: usize) -> Facts {
                 ("robots/disallowed", 2),
                 ("gopher-quality/too-few-words", 5),
                 ("gopher-quality/stop-words", 1),
-                ("minhash/near-duplicate", 4),
+                ("dedup/near", 4),
                 ("somebody's/new", 1),
                 (KEPT, 40),
             ];
