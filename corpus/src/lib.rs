@@ -23,6 +23,7 @@ pub mod facts;
 pub mod filters;
 pub mod funnel;
 pub mod language;
+pub mod license;
 pub mod output;
 pub mod pii;
 pub mod plot;
