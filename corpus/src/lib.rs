@@ -29,6 +29,7 @@ pub mod pii;
 pub mod plot;
 pub mod publish;
 pub mod readers;
+pub mod rights;
 pub mod select;
 pub mod shards;
 pub mod store;

@@ -14,10 +14,13 @@ mod text;
 mod units;
 mod warc;
 
+pub(crate) use bytes::{Line, next_line, open as open_bytes};
 pub use error::{BadRow, ReadError};
 pub use guard::quiet_guarded_panics;
 pub use row::{NO_LANGUAGE, NO_LICENSE, TEXT_MAX};
 pub use units::{Unit, source_name, units};
+pub(crate) use warc::http::Response;
+pub(crate) use warc::record::{Next, Records};
 
 use crate::config::{Format, SourceConfig};
 use crate::document::Document;
