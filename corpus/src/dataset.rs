@@ -212,6 +212,25 @@ impl Dataset {
         Ok(reader)
     }
 
+    /// The held-out documents of a language, as the file for people has them.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn heldout_lines(&self, language: &str) -> Result<Vec<HeldoutLine>, OpenError> {
+        let path = self.root.join(heldout_name(language));
+        let bytes = read_file(&path, HELDOUT_MAX)?;
+        let mut lines = Vec::new();
+        for (i, line) in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+            let failed = |error: serde_json::Error| OpenError::Heldout {
+                path: path.clone(),
+                line: i + 1,
+                reason: error.to_string(),
+            };
+            lines.push(serde_json::from_slice::<HeldoutLine>(line).map_err(failed)?);
+        }
+        Ok(lines)
+    }
+
     /// The held-out documents of a language. Each is encoded again and compared with its tokens in the shard: the file for
     /// people holds what the manifest commits to.
     ///
@@ -220,12 +239,8 @@ impl Dataset {
     pub fn heldout(&self, heldout: &HeldoutShard, encoder: &Encoder) -> Result<Vec<HeldoutLine>, OpenError> {
         let mut shard = self.shard(&heldout.shard)?;
         let path = self.root.join(heldout_name(&heldout.language));
-        let bytes = read_file(&path, HELDOUT_MAX)?;
         let failed = |line: usize, reason: String| OpenError::Heldout { path: path.clone(), line: line + 1, reason };
-        let mut lines = Vec::new();
-        for (i, line) in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-            lines.push(serde_json::from_slice::<HeldoutLine>(line).map_err(|error| failed(i, error.to_string()))?);
-        }
+        let lines = self.heldout_lines(&heldout.language)?;
         differs(&path, "the number of documents", lines.len() as u64, shard.documents())?;
         let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
         for (i, tokens) in encoder.encode_all(&texts, |_| {})?.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! The funnel: how many documents, bytes and tokens go into each filter, and how many come out.
 
 use crate::facts::Facts;
+use crate::plot::percent;
+use crate::publish::markdown::thousands;
 use crate::tally::{Count, KEPT, READ};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -222,4 +224,122 @@ fn steps<'a>(rules: impl Iterator<Item = (&'a str, Flow)>) -> (Flow, Flow, Vec<S
         steps.push(step);
     }
     (all, kept, steps)
+}
+
+/// Characters of a bar.
+const BAR: usize = 22;
+
+/// A bar of `value` out of `whole`, in eighths of a character.
+fn bar(value: u64, whole: u64) -> String {
+    let eighths = (u128::from(value) * BAR as u128 * 8).div_ceil(u128::from(whole.max(1))) as usize;
+    let eighths = eighths.min(BAR * 8);
+    let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    format!("{}{part}", "█".repeat(eighths / 8))
+}
+
+impl Funnel {
+    /// As a table of at most 100 columns: a line for each filter, then one for each language. `bars` draws what is left after
+    /// each filter; without a terminal that is left out.
+    pub fn table(&self, bars: bool) -> String {
+        let whole = self.read.documents;
+        let head = format!(
+            "{:20} {:>13} {:>11} {:>8} {:>9} {:>9}",
+            "filter", "documents in", "dropped", "", "MB out", "M tokens"
+        );
+        let mut text = format!("{head}\n");
+        let mega = |number: u64| format!("{:.2}", number as f64 / 1e6);
+        let mut line = |name: &str, entered: Flow, dropped: Flow, left: Flow| {
+            let share = match dropped.documents {
+                0 => String::new(),
+                documents => percent(documents, entered.documents),
+            };
+            let (bytes, tokens) = (mega(left.bytes), mega(left.tokens_estimate));
+            let shown = format!(
+                "{:20} {:>13} {:>11} {share:>8} {bytes:>9} {tokens:>9}",
+                fit(name, 20),
+                thousands(entered.documents),
+                thousands(dropped.documents)
+            );
+            let bar = if bars { format!("  {}", bar(left.documents, whole)) } else { String::new() };
+            text += &format!("{shown}{bar}\n");
+        };
+        line("read", self.read, Flow::default(), self.read);
+        self.steps.iter().for_each(|step| line(&step.filter, step.entered, step.dropped, step.left()));
+        line("kept", self.kept, Flow::default(), self.kept);
+        text += &format!(
+            "\n{:20} {:>13} {:>11} {:>8} {:>9} {:>9}  most by\n",
+            "language", "documents in", "kept", "", "MB kept", "M tokens"
+        );
+        let mut order: Vec<_> = self.languages.iter().collect();
+        order.sort_by(|(a, (_, x, _)), (b, (_, y, _))| (y.bytes, *a).cmp(&(x.bytes, *b)));
+        for (language, (read, kept, steps)) in order {
+            let most = steps.iter().max_by(|a, b| a.dropped.documents.cmp(&b.dropped.documents));
+            let most = most.map_or("", |step| step.filter.as_str());
+            text += &format!(
+                "{:20} {:>13} {:>11} {:>8} {:>9} {:>9}  {}\n",
+                fit(language, 20),
+                thousands(read.documents),
+                thousands(kept.documents),
+                percent(kept.documents, read.documents),
+                mega(kept.bytes),
+                mega(kept.tokens_estimate),
+                fit(most, 22)
+            );
+        }
+        text + "Tokens are estimated from bytes. \"most by\": the filter that dropped the most documents.\n"
+    }
+}
+
+/// A name cut to so many characters, harmless on a terminal.
+fn fit(name: &str, most: usize) -> String {
+    let clean = || name.chars().map(|c| if c.is_control() { ' ' } else { c });
+    match clean().count() > most {
+        true => clean().take(most - 1).chain(['…']).collect(),
+        false => clean().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::tests::facts;
+
+    #[test]
+    fn what_goes_in_comes_out_or_is_dropped() {
+        let facts = facts(7);
+        let funnel = Funnel::of(&facts);
+        let names: Vec<&str> = funnel.steps.iter().map(|step| step.filter.as_str()).collect();
+        assert_eq!(names, ["license", "robots", "gopher-quality", "somebody's", "dedup"]);
+        assert_eq!(funnel.read.documents, facts.tally.sum(|key| key.rule == READ).documents);
+        let mut entered = funnel.read;
+        for step in &funnel.steps {
+            assert_eq!(step.entered, entered);
+            let rules = step.rules.values().fold(Flow::default(), |mut sum, flow| {
+                sum.add(*flow);
+                sum
+            });
+            assert_eq!(rules, step.dropped);
+            entered = step.left();
+        }
+        assert_eq!(entered, funnel.kept);
+        let mut sums = [Flow::default(); 2];
+        for (read, kept, steps) in funnel.languages.values() {
+            sums[0].add(*read);
+            sums[1].add(*kept);
+            assert_eq!(steps.last().unwrap().left(), *kept);
+        }
+        assert_eq!((sums[0].documents, sums[1]), (funnel.read.documents, funnel.kept));
+        assert_eq!(Funnel::of(&Facts::default()).steps, []);
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        for languages in [0, 1, 40] {
+            let table = Funnel::of(&facts(languages)).table(true);
+            assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+            assert!(!Funnel::of(&facts(languages)).table(false).contains('█'));
+        }
+        assert_eq!((bar(0, 9), bar(9, 9), bar(1, 1_000_000)), (String::new(), "█".repeat(BAR), "▏".to_owned()));
+        assert_eq!(bar(9, 0), "█".repeat(BAR));
+    }
 }

@@ -43,6 +43,17 @@ pub struct Staging {
     target: PathBuf,
 }
 
+fn check_target(target: &Path) -> Result<(), OutputError> {
+    let free = match fs::read_dir(target) {
+        Ok(mut entries) => target.join(crate::dataset::MANIFEST).is_file() || entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    match free {
+        true => Ok(()),
+        false => Err(OutputError::NotADataset { path: target.to_owned() }),
+    }
+}
+
 fn remove(path: &Path) -> Result<(), OutputError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(path)(error)),
@@ -65,21 +76,39 @@ impl Staging {
             target.with_file_name(name)
         };
         let staging = Staging { partial: with(".partial"), old: with(".old"), target: target.to_owned() };
-        staging.check_target()?;
+        check_target(target)?;
         remove(&staging.partial)?;
         fs::create_dir_all(&staging.partial).map_err(io(&staging.partial))?;
         Ok(staging)
     }
 
-    fn check_target(&self) -> Result<(), OutputError> {
-        let free = match fs::read_dir(&self.target) {
-            Ok(mut entries) => self.target.join(crate::dataset::MANIFEST).is_file() || entries.next().is_none(),
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        match free {
-            true => Ok(()),
-            false => Err(OutputError::NotADataset { path: self.target.clone() }),
+    /// Says whether a folder may be written at `target`: see [`Staging::new`].
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn check(target: &Path) -> Result<(), OutputError> {
+        match target.file_name() {
+            None => Err(OutputError::NoName { path: target.to_owned() }),
+            Some(_) => check_target(target),
         }
+    }
+
+    /// Begins a file, and its folders. It must be brought to the disk with `sync_all`.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn create(&self, name: &str) -> Result<(File, PathBuf), OutputError> {
+        let path = self.partial.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io(folder))?;
+        }
+        let file = File::create(&path).map_err(io(&path))?;
+        Ok((file, path))
+    }
+
+    /// Where a file of the folder is while the folder is in the making.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
     }
 
     /// Writes a file, and its folders, through to the disk.
@@ -87,11 +116,7 @@ impl Staging {
     /// # Errors
     /// [`OutputError::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
-        let path = self.partial.join(name);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io(folder))?;
-        }
-        let mut file = File::create(&path).map_err(io(&path))?;
+        let (mut file, path) = self.create(name)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&path))
     }
 
@@ -100,7 +125,7 @@ impl Staging {
     /// # Errors
     /// [`OutputError`]; the folder that was there before is then there still, or beside it as `.old`.
     pub fn commit(self) -> Result<(), OutputError> {
-        self.check_target()?;
+        check_target(&self.target)?;
         remove(&self.old)?;
         match fs::rename(&self.target, &self.old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&self.target)(error)),

@@ -1,8 +1,12 @@
 //! The command line.
 
 mod build;
+mod diff;
+mod explain;
 mod inspect;
 mod progress;
+mod remove;
+mod summary;
 mod xz;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +36,10 @@ pub(crate) struct Arguments {
 enum Command {
     Build(build::Build),
     Inspect(inspect::Inspect),
+    Summary(summary::Summary),
+    Explain(explain::Explain),
+    Diff(diff::DiffArguments),
+    Remove(remove::Remove),
     Xz(xz::Xz),
 }
 
@@ -44,6 +52,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Build(build) => build.run(arguments.json),
         Command::Inspect(inspect) => inspect.run(arguments.json),
+        Command::Summary(summary) => summary.run(arguments.json),
+        Command::Explain(explain) => explain.run(arguments.json),
+        Command::Diff(diff) => diff.run(arguments.json),
+        Command::Remove(remove) => remove.run(arguments.json),
         Command::Xz(xz) => xz.run(arguments.json),
     }
 }

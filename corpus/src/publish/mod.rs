@@ -11,11 +11,17 @@ mod columns;
 pub mod config;
 pub mod credits;
 pub mod croissant;
+pub mod diff;
+pub mod explain;
 pub mod index;
 pub mod licenses;
 pub mod markdown;
 pub mod parts;
 pub mod rejected;
+pub mod remove;
+mod removed_facts;
+pub mod runs;
+pub mod scan;
 pub mod statistics;
 
 #[cfg(test)]
@@ -66,6 +72,14 @@ impl FileInfo {
 /// SHA-256 of bytes, hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A value as JSON for people.
+fn json_bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => (text + "\n").into_bytes(),
+        Err(error) => unreachable!("a value that is no JSON: {error}"),
+    }
 }
 
 /// All files that describe a data set, drawn from its facts and from the `files` that its folder holds: the parts, `rejected.parquet`,
