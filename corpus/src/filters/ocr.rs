@@ -47,7 +47,7 @@ impl Default for OcrConfig {
             perplexity_keys: vec!["ccnet_perplexity".into(), "perplexity".into()],
             perplexity_min: 10.0,
             perplexity_max: 1000.0,
-            garbage_max: 0.1,
+            garbage_max: 0.03,
             single_letters_max: 0.15,
             dictionary: BTreeMap::new(),
             dictionary_words_min: 0.6,

@@ -205,8 +205,8 @@ fn fineweb_counts_newlines_for_words() {
 fn scans_have_few_stains() {
     let settings = "use = ['ocr']\n";
     let text = |garbage: usize, words: usize| format!("{} {}", "tlrfgh ".repeat(garbage), "maison ".repeat(words));
-    assert_eq!(rule(settings, &text(10, 90)), None);
-    assert_eq!(rule(settings, &text(10, 89)).as_deref(), Some("ocr/garbage"));
+    assert_eq!(rule(settings, &text(3, 97)), None);
+    assert_eq!(rule(settings, &text(3, 96)).as_deref(), Some("ocr/garbage"));
     let text = |single: usize, words: usize| format!("{} {}", "l ".repeat(single), "maison ".repeat(words));
     assert_eq!(rule(settings, &text(15, 85)), None);
     assert_eq!(rule(settings, &text(16, 84)).as_deref(), Some("ocr/single-letters"));
