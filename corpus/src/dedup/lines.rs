@@ -27,14 +27,20 @@ pub fn lines(
     ranges: u32,
 ) -> Result<u64, StoreError> {
     let range = sketches::prefixes(r, ranges);
-    let mut counts: Vec<(u64, u32)> = Vec::new();
-    for (chunk, _) in Numbering::new(chunks).chunks() {
+    let numbering = Numbering::new(chunks);
+    let mut found = Vec::new();
+    for (chunk, _) in numbering.chunks() {
+        found.push((chunk, sketches::index(store, &sketch_name(chunk.id), Section::Lines, &range)?));
+    }
+    // Made to measure: growing would hold it twice.
+    let lines = found.iter().map(|(_, index)| sketches::announced(index).0).sum();
+    let mut counts: Vec<(u64, u32)> = Vec::with_capacity(lines);
+    for (chunk, index) in found {
         let fates: Vec<Fate> = chunk::get(store, &fate_name(chunk.id))?;
         if fates.len() != chunk.documents as usize {
             let found = format!("fates of {} documents, its chunk has {}", fates.len(), chunk.documents);
             return Err(store.damaged(&fate_name(chunk.id), found));
         }
-        let index = sketches::index(store, &sketch_name(chunk.id), Section::Lines, &range)?;
         let slice = sketches::read(store, &sketch_name(chunk.id), &index, &range, chunk.documents)?;
         for run in slice.near.chunk_by(|a, b| a.0 == b.0) {
             let kept = run.iter().filter(|&&(_, document)| fates[usize::from(document)].is_kept()).count();

@@ -47,6 +47,23 @@ fn lower(a: &[u64], b: &[u64], least: &mut [u64], grams: &[u64]) {
     }
 }
 
+/// A call of [`lower`] that is compiled for every width of vectors.
+struct Lower<'a> {
+    a: &'a [u64],
+    b: &'a [u64],
+    least: &'a mut [u64],
+    grams: &'a [u64],
+}
+
+impl pulp::WithSimd for Lower<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        lower(self.a, self.b, self.least, self.grams);
+    }
+}
+
 impl Family {
     /// The first `count` functions of the one family there is.
     pub(crate) fn new(count: usize) -> Family {
@@ -68,7 +85,7 @@ impl Family {
         least.clear();
         least.resize(self.a.len(), P);
         let (a, b) = (&self.a[..], &self.b[..]);
-        grams.chunks(TILE).for_each(|tile| self.arch.dispatch(|| lower(a, b, least, tile)));
+        grams.chunks(TILE).for_each(|grams| self.arch.dispatch(Lower { a, b, least, grams }));
     }
 }
 

@@ -201,7 +201,9 @@ pub(super) fn read(
     for (pair, prefix) in index.windows(2).zip(range.clone()) {
         let block = &bytes[(pair[0].at - first.at) as usize..(pair[1].at - first.at) as usize];
         let near_bytes = (pair[0].near as usize).saturating_mul(NEAR);
-        if check(prefix, block) != pair[0].check || near_bytes > block.len() || (block.len() - near_bytes) % EXACT != 0
+        if check(prefix, block) != pair[0].check
+            || near_bytes > block.len()
+            || !(block.len() - near_bytes).is_multiple_of(EXACT)
         {
             return Err(damaged("hashes are not what was written"));
         }
