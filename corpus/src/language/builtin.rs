@@ -1,11 +1,12 @@
 //! Identification without a model's file, by the `whichlang` crate: sixteen languages, from n-grams of letters.
 //!
-//! It names a language but gives no probability. So the text is cut into windows that each have a vote: the share of the votes is the
-//! probability. What decides is sums of float32 in a fixed order and a square root, which IEEE 754 rounds alike everywhere.
+//! It names a language but gives no probability. So the text is also cut into windows, and the share of those that are found to be in the
+//! text's language stands for it: texts of several languages have a low one. What decides is sums of float32 in a fixed order and a square
+//! root, which IEEE 754 rounds alike everywhere.
 
 use whichlang::Lang;
 
-/// Bytes of text that have a vote. About as much as whichlang needs to be sure.
+/// Bytes of a window: about as many as whichlang needs to be sure.
 const WINDOW: usize = 256;
 
 /// Short names of the languages that are known.
@@ -17,19 +18,19 @@ fn code(language: Lang) -> String {
     super::codes::short(language.three_letter_code())
 }
 
-/// The language of most windows (the first of equals), and the share of windows that say so.
+/// The language of the parts together, and the share of their windows in it. Windows without a letter say nothing.
 pub(super) fn identify(parts: &[&str]) -> Option<(String, f32)> {
-    let mut votes = [0_u32; whichlang::LANGUAGES.len()];
-    let mut all = 0_u32;
-    for window in parts.iter().flat_map(|part| windows(part)).filter(|window| window.chars().any(char::is_alphabetic)) {
-        let language = whichlang::detect_language(window);
-        let at = whichlang::LANGUAGES.iter().position(|&other| other == language)?;
-        votes[at] += 1;
+    let has_letter = |text: &&str| text.chars().any(char::is_alphabetic);
+    let language = match parts {
+        [part] => whichlang::detect_language(part),
+        parts => whichlang::detect_language(&parts.join(" ")),
+    };
+    let (mut votes, mut all) = (0_u32, 0_u32);
+    for window in parts.iter().flat_map(|part| windows(part)).filter(has_letter) {
+        votes += u32::from(whichlang::detect_language(window) == language);
         all += 1;
     }
-    let most = votes.iter().copied().max().filter(|&most| most > 0)?;
-    let at = votes.iter().position(|&count| count == most)?;
-    Some((code(whichlang::LANGUAGES[at]), (f64::from(most) / f64::from(all)) as f32))
+    (all > 0).then(|| (code(language), (f64::from(votes) / f64::from(all)) as f32))
 }
 
 /// Cuts a text at white space into windows of about as many bytes; the last one may have half as many again.
