@@ -19,8 +19,8 @@ const IDS_MAX: u64 = 256 << 20;
 ///   essaim-corpus remove @requests.txt --from dataset --out dataset-2 --runs public/
 ///
 /// Shards that held none of the documents stay the same files (hard links where the file system has them). The new data set has
-/// another hash: a run that goes on with the old one still trains on the documents. Figures of duplicates, masked data, removed
-/// lines and credits stay as the build counted them. A later build of the same corpus takes the ids as removal requests in
+/// another hash: a run that goes on with the old one still trains on the documents. Figures of duplicates, masked data and removed
+/// lines stay as the build counted them. A later build of the same corpus takes the ids as removal requests in
 /// its settings.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

@@ -8,7 +8,7 @@ use super::parts::PartWriter;
 use super::rejected::{Fate, REJECTED, RejectedWriter};
 use super::removed_facts;
 use super::scan::{self, ScanError};
-use super::{FileInfo, PublishError};
+use super::{Credits, FileInfo, PublishError};
 use crate::chunk::Key;
 use crate::dataset::{self, Dataset, HeldoutLine, OpenError};
 use crate::document::Document;
@@ -101,6 +101,8 @@ pub(super) struct Going<'a> {
     pub(super) training_shards: usize,
     /// Documents as the texts have them.
     pub(super) documents: Vec<Document>,
+    /// Who is to be credited for the documents that stay, where their texts are published.
+    pub(super) credits: Credits,
     /// Documents as the held-out files have them.
     pub(super) heldout: Vec<HeldoutLine>,
 }
@@ -174,6 +176,7 @@ fn find<'a>(index: &mut Index, ids: &'a BTreeSet<String>, removal: &mut Removal)
         entries: BTreeMap::new(),
         training_shards: 0,
         documents: Vec::new(),
+        credits: Credits::default(),
         heldout: Vec::new(),
     };
     for id in ids {
@@ -297,22 +300,21 @@ fn rewrite_parts(dataset: &Dataset, staging: &Staging, going: &mut Going<'_>) ->
         let (mut total, mut here) = (0, 0);
         scan::ids(&path, |id| (total, here) = (total + 1, here + u64::from(going.ids.contains(id))))?;
         let mut language = None;
-        if here == 0 {
-            link(staging, &dataset.root, &name)?;
-            language = scan::language(&path)?;
-        } else {
-            let mut writer = PartWriter::new(Vec::new())?;
-            scan::documents(&path, |document| {
-                language.get_or_insert_with(|| document.language.clone());
-                match going.ids.contains(&document.id) {
-                    true => going.documents.push(document),
-                    false => writer.push(&document).map_err(|error| error.to_string())?,
-                }
-                Ok(())
-            })?;
-            if total > here {
-                staging.write(&name, &writer.finish()?)?;
+        let mut writer = PartWriter::new(Vec::new())?;
+        scan::documents(&path, |document| {
+            language.get_or_insert_with(|| document.language.clone());
+            if going.ids.contains(&document.id) {
+                going.documents.push(document);
+                return Ok(());
             }
+            going.credits.document(&document);
+            // A part that stays as it is is not written again.
+            if here > 0 { writer.push(&document).map_err(|error| error.to_string()) } else { Ok(()) }
+        })?;
+        match here {
+            0 => link(staging, &dataset.root, &name)?,
+            _ if total > here => staging.write(&name, &writer.finish()?)?,
+            _ => {}
         }
         if total > here {
             let path = staging.path(&name);

@@ -89,7 +89,7 @@ pub(super) fn sources(manifest: &mut DatasetManifest, going: &Going<'_>, tokens:
 }
 
 /// The figures without the documents. Where they are sums over documents they are exact; sizes of clusters, masked data, removed lines,
-/// years and credits stay as the build counted them.
+/// and years stay as the build counted them.
 pub(super) fn facts(
     old: &Facts,
     going: &Going<'_>,
@@ -100,6 +100,9 @@ pub(super) fn facts(
 ) -> Facts {
     let mut facts = old.clone();
     hash.clone_into(&mut facts.dataset);
+    if going.credits.rows().next().is_some() {
+        facts.credits = going.credits.clone();
+    }
     for document in gone(going) {
         let bytes = document.bytes;
         move_to_removed(&mut facts.tally, &document);

@@ -121,21 +121,6 @@ pub fn documents(path: &Path, mut visit: impl FnMut(Document) -> Result<(), Stri
     })
 }
 
-/// The language of a part: that of its first document.
-///
-/// # Errors
-/// [`ScanError`].
-pub fn language(path: &Path) -> Result<Option<String>, ScanError> {
-    let mut language = None;
-    batches(path, &["language"], |batch| {
-        if language.is_none() {
-            language = strings(batch, "language")?.iter().flatten().next().map(str::to_owned);
-        }
-        Ok(())
-    })?;
-    Ok(language)
-}
-
 /// Gives the rows of `rejected.parquet` to `visit`, in order.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Facts made by hand, and what is drawn from them.
 
+use super::*;
 use crate::facts::*;
 use crate::tally::{KEPT, READ};
 
@@ -87,4 +88,71 @@ fn plots_to_look_at() {
             std::fs::write(folder.join(format!("{languages:02}-{name}.svg")), svg).unwrap();
         }
     }
+}
+
+#[test]
+fn every_file_tells_the_same_figures_and_is_harmless() {
+    let facts = facts(7);
+    let part = FileInfo::of("data/fr/00000.parquet", Some("fr"), 3, b"x");
+    let written = write(&facts, std::slice::from_ref(&part));
+    assert_eq!(written, write(&facts.clone(), std::slice::from_ref(&part)));
+    let get = |name: &str| {
+        let (_, bytes) = written.iter().find(|(other, _)| other == name).unwrap();
+        String::from_utf8(bytes.clone()).unwrap()
+    };
+    let json = |name: &str| serde_json::from_str::<serde_json::Value>(&get(name)).unwrap();
+    let kept = facts.tally.sum(|key| key.rule == KEPT);
+    let statistics = json("statistics.json");
+    assert_eq!(statistics["kept"]["documents"], kept.documents);
+    for by in ["languages", "sources", "licenses"] {
+        let sum: u64 = statistics[by].as_object().unwrap().values().map(|count| count["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(sum, kept.bytes, "{by}");
+    }
+    let parts = statistics["parts"].as_array().unwrap();
+    let tokens: u64 = parts.iter().map(|part| part["tokens_estimate"].as_u64().unwrap()).sum();
+    // Sums of rounded estimates, by language and by language and source.
+    assert!(tokens.abs_diff(statistics["kept_tokens_estimate"].as_u64().unwrap()) <= parts.len() as u64);
+    let shown = markdown::thousands(kept.documents);
+    assert!(get("README.md").contains(&format!("| **all** | {shown} |")));
+    assert!(get("ai-act-summary.md").contains(&format!("{shown} documents)")));
+    let croissant = json("croissant.json");
+    let files = croissant["distribution"].as_array().unwrap();
+    let described: Vec<&str> = files.iter().filter_map(|file| file["contentUrl"].as_str()).collect();
+    let others = written.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "croissant.json");
+    assert_eq!(described, ["data/fr/00000.parquet"].into_iter().chain(others).collect::<Vec<_>>());
+    for (name, bytes) in &written {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        match name.rsplit_once('.').unwrap().1 {
+            "svg" => {
+                assert!(!text.contains("a<b>") && !text.contains("<script") && text.starts_with("<svg "), "{name}")
+            }
+            "md" => assert!(!text.contains("a<b>") && !text.contains("[x](y)\n#"), "{name}"),
+            _ => {}
+        }
+        // One row a document of a table: no cell breaks its line or column.
+        let rows =
+            text.lines().filter(|line| name.ends_with(".md") && line.contains("a&lt;b&gt;") && line.starts_with('|'));
+        assert!(rows.into_iter().all(|line| line.ends_with(" |")), "{name}");
+    }
+}
+
+#[test]
+fn the_summary_names_large_sources_and_the_top_tenth_of_hosts() {
+    let mut facts = facts(2);
+    facts.publish.crawled = vec!["wikipedia".into()];
+    let sections = ai_act::summary(&facts);
+    let numbers: Vec<&str> = sections.iter().map(|section| section.number).collect();
+    let template =
+        ["0", "1", "1.1", "1.2", "1.3", "2", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "3", "3.1", "3.2", "3.3"];
+    assert_eq!(numbers, template);
+    let answers = |number: &str| &sections.iter().find(|section| section.number == number).unwrap().answers;
+    assert!(answers("2.3")[0].items[0].starts_with("wikipedia: "));
+    assert_eq!(answers("2.3")[2].items.len(), 3);
+    assert!(answers("2.1").iter().flat_map(|answer| &answer.items).all(|item| !item.starts_with("wikipedia")));
+    assert_eq!(answers("1.1")[0].answer, "to be filled in by the provider; to be filled in by the provider");
+    facts.publish.small_enterprise = true;
+    assert_eq!(ai_act::top_hosts(&facts).len(), 2);
+    let bands = [0, 999_999_999, 1_000_000_000, 10_000_000_000_001].map(ai_act::size_band);
+    assert_eq!((bands[0], bands[1]), (bands[1], bands[0]));
+    assert!(bands[1] != bands[2] && bands[2] != bands[3]);
 }
