@@ -8,6 +8,8 @@
 #   escapes   `%62` and `b` are the same path by RFC 9309, 2.2.2, whose own example has it; robots-parser keeps them apart, so `%24`
 #             and `%2A` in a pattern do not meet `$` and `*` in an address there either, and a `%` that begins no escape stays as it is.
 #   others    lines such as Crawl-delay between two User-agent lines end the first group there; by RFC 9309, 2.2.4, they do not.
+#   empty     an agent that is named at the end, with no rule after it, has a group without rules and may fetch all (RFC 9309, 2.2.1);
+#             there, the rules for * bind it.
 #   agents    "bot (x)" names the agent bot by RFC 9309, 2.2.1; there, all up to a slash is the name.
 #   robots    /robots.txt itself is always allowed by RFC 9309, 2.2.2.
 #
@@ -26,6 +28,7 @@ const out = [];
 const put = (robots, url, agent, allowed, from) => {
   if (typeof allowed !== 'boolean') return; // An address of another host, which the package does not answer.
   try { url = new URL(url, 'http://www.example.com/').href; } catch { return; }
+  if (!robots.isWellFormed()) return; // Half a surrogate pair, which no file of bytes holds.
   out.push({ robots, url, agent: agent || '*', allowed, from });
 };
 const spy = (url, text) => {
@@ -74,7 +77,8 @@ cases.forEach((one, index) => {
   if (String(one.allowed) === answers[index]) return;
   const escapes = /%[0-9a-f]{2}|%(?![0-9a-f]{2})/i.test(one.robots + one.url) || /[$*]/.test(one.url);
   const others = /user-agent[^\n\r]*[\n\r]+(?:(?!user-agent|allow|disallow)[^\n\r]*[\n\r]+)+user-agent/i.test(one.robots);
-  const cause = new URL(one.url).pathname === '/robots.txt' ? 'robots' : others ? 'others' : escapes ? 'escapes' :
+  const empty = /user-agent:[^\n\r]*(?:[\n\r]+(?!(?:allow|disallow))[^\n\r]*)*$/i.test(one.robots);
+  const cause = new URL(one.url).pathname === '/robots.txt' ? 'robots' : empty ? 'empty' : others ? 'others' : escapes ? 'escapes' :
     /user-agent:[^\n\r/]*[^\s\w*/-][^\n\r]*/i.test(one.robots) || /[^\w*-]/.test(one.agent) ? 'agents' : null;
   if (!cause) { unexplained++; console.log(JSON.stringify(one), 'ours:', answers[index]); }
   const key = `${one.from}, ${cause}`;

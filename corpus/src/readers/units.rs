@@ -114,7 +114,11 @@ fn relative(path: &Path, root: &Path) -> String {
 
 /// Source of documents that do not name theirs: the source's name, or that of its file or folder.
 pub fn source_name(source: &SourceConfig) -> String {
-    let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let stem = |path: &Path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+        Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned())
+    };
     let resolved = std::fs::canonicalize(&source.path).ok();
     source.name.clone().or_else(|| stem(resolved.as_deref().unwrap_or(&source.path))).unwrap_or_else(|| "corpus".into())
 }

@@ -192,6 +192,35 @@ fn hosts_of_which_something_is_unknown() {
 }
 
 #[test]
+fn a_host_takes_its_name_and_little_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.jsonl.gz");
+    let mut file = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
+    let (hosts, mut names) = (50_000usize, 0);
+    for number in 0..hosts {
+        let host = format!("www.exemple-{number}.fr");
+        names += host.len();
+        // One in ten has rules of its own; the others share a hundred files.
+        let own = if number % 10 == 0 { number } else { number % 100 };
+        let body = format!(
+            "User-agent: *\nDisallow: /wp-admin/{own}\nAllow: /wp-admin/x.php\n\nUser-agent: GPTBot\nDisallow: /\n"
+        );
+        std::io::Write::write_fmt(&mut file, format_args!("{}\n", serde_json::json!({"host": host, "body": body})))
+            .unwrap();
+    }
+    file.finish().unwrap();
+    let rights = Rights::load(&RightsConfig { robots: vec![path], ..RightsConfig::default() }).unwrap();
+    let (known, bytes) = rights.robots_bytes();
+    println!(
+        "{known} hosts, {:.1} bytes of names each, {:.1} in all",
+        names as f64 / hosts as f64,
+        bytes as f64 / hosts as f64
+    );
+    assert_eq!(known, hosts);
+    assert!(bytes < names + hosts * 24, "{bytes}");
+}
+
+#[test]
 fn opted_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.txt");
