@@ -60,8 +60,11 @@ fn funnel(facts: &Facts) -> String {
     .draw()
 }
 
+/// A row's name, and its value in each series.
+type Row = (String, Vec<u64>);
+
 /// Values by row and series: rows and series with the most first, small ones together.
-fn stacked(cells: &[(String, String, u64)]) -> (Vec<String>, Vec<(String, Vec<u64>)>, bool) {
+fn stacked(cells: &[(String, String, u64)]) -> (Vec<String>, Vec<Row>, bool) {
     let order = |pick: fn(&(String, String, u64)) -> &String, most: usize| {
         let mut sums = BTreeMap::<&String, u64>::new();
         cells.iter().for_each(|cell| *sums.entry(pick(cell)).or_default() += cell.2);
