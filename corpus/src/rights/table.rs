@@ -161,7 +161,7 @@ impl Builder {
         table.names.shrink_to_fit();
         table.hosts.shrink_to_fit();
         table.rules = self.rules_list.into();
-        table.policies = self.policies_list.into_iter().map(Vec::into_boxed_slice).collect();
+        table.policies = self.policies_list;
         Ok(table)
     }
 }
@@ -172,7 +172,7 @@ pub(super) struct Table {
     names: String,
     /// Where each host's name begins, and its state; sorted by name.
     hosts: Vec<(u32, u32)>,
-    policies: Box<[Box<[(u16, u32)]>]>,
+    policies: Vec<Policy>,
     rules: Box<[Box<[Rule]>]>,
 }
 
@@ -212,7 +212,8 @@ impl Table {
     pub(super) fn bytes(&self) -> usize {
         let rules: usize =
             self.rules.iter().flat_map(|rules| rules.iter()).map(|rule| size_of::<Rule>() + rule.pattern.len()).sum();
-        let policies: usize = self.policies.iter().map(|policy| 16 + policy.len() * size_of::<(u16, u32)>()).sum();
+        let policies: usize =
+            self.policies.iter().map(|policy| size_of::<Policy>() + policy.len() * size_of::<(u16, u32)>()).sum();
         self.names.len() + self.hosts.len() * size_of::<(u32, u32)>() + rules + self.rules.len() * 16 + policies
     }
 }
