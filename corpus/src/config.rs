@@ -1,5 +1,13 @@
 //! `corpus.toml`: what to read and how to build. Every key has a default but `path`; unknown keys are refused.
 
+use crate::decontaminate::DecontaminateConfig;
+use crate::dedup::DedupConfig;
+use crate::filters::FiltersConfig;
+use crate::language::LanguageConfig;
+use crate::license::LicenseConfig;
+use crate::pii::PiiConfig;
+use crate::publish::PublishConfig;
+use crate::rights::RightsConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,9 +31,38 @@ pub struct Config {
     pub shards: ShardsConfig,
     /// What is trained on, in which proportion.
     pub mix: MixConfig,
+    /// Phases of training with mixes of their own. Default: one mix, `main`.
+    #[serde(rename = "phase", skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseConfig>,
+    /// Which licences are taken.
+    pub license: LicenseConfig,
+    /// Which reservations of rights are honoured.
+    pub rights: RightsConfig,
+    /// How languages are checked.
+    pub language: LanguageConfig,
+    /// Which personal data is masked.
+    pub pii: PiiConfig,
+    /// Sets of quality filters, for sources to name.
+    #[serde(skip_serializing_if = "FiltersConfig::is_empty")]
+    pub filters: FiltersConfig,
+    /// What counts as a duplicate.
+    pub dedup: DedupConfig,
+    /// What training text must not contain.
+    pub decontaminate: DecontaminateConfig,
+    /// What people say of the data set. It changes no shard, and so is no part of what the manifest says of the settings.
+    #[serde(skip_serializing)]
+    pub publish: PublishConfig,
+    /// How much may be broken.
+    pub limits: LimitsConfig,
+    /// A file with the ids of documents that are to be left out, a line each, relative to the corpus file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove: Option<PathBuf>,
     /// What is read.
     #[serde(rename = "source")]
     pub sources: Vec<SourceConfig>,
+    /// Folder of the corpus file, which the lists of filters are relative to.
+    #[serde(skip)]
+    pub folder: PathBuf,
 }
 
 /// `[[source]]`: a file or folder.
@@ -47,9 +84,26 @@ pub struct SourceConfig {
     /// SPDX expression for documents that do not name theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// The set of quality filters that its documents go through: a builtin one, or one that `[filters.NAME]` defines. Default: `web` for
+    /// WARC and WET, `none` for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<String>,
     /// What the columns are called.
     #[serde(default)]
     pub columns: ColumnsConfig,
+}
+
+impl SourceConfig {
+    /// The set of filters for a file of this format.
+    pub fn filter_set(&self, format: Format) -> &str {
+        let by_format = if format == Format::Warc { "web" } else { "none" };
+        self.filters.as_deref().unwrap_or(by_format)
+    }
+
+    /// The source without the folder that it lies in, which must not change a result.
+    pub fn shown(&self) -> SourceConfig {
+        SourceConfig { path: self.path.file_name().unwrap_or_default().into(), ..self.clone() }
+    }
 }
 
 /// What the files of a source are.
@@ -116,6 +170,9 @@ pub struct TokenizerConfig {
     /// An existing tokenizer.json to use instead, relative to the corpus file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Published tokenizers to compare with: names and tokenizer.json files, relative to the corpus file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub compare: BTreeMap<String, PathBuf>,
 }
 
 /// `[heldout]`
@@ -126,6 +183,8 @@ pub struct HeldoutConfig {
     pub permille: u32,
     /// A language with fewer documents holds none out.
     pub documents_min: u32,
+    /// Documents of a language that are held out at most.
+    pub documents_max: u32,
 }
 
 /// `[shards]`
@@ -142,9 +201,53 @@ pub struct ShardsConfig {
 pub struct MixConfig {
     /// The language that must be the largest of the mix, in bytes of text. `"any"`: no such demand.
     pub largest: String,
-    /// How often each document of a language is trained on: 2 is twice, 0.25 a quarter of them. Default: once.
+    /// How often each document is trained on: 2 is twice, 0.25 a quarter of them, chosen by hashes. By language, by source, or by
+    /// `SOURCE/LANGUAGE`, which replaces the product of the other two. Default: once.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, f64>,
+    /// The least share of a language in the tokens of every mix, 0 to 1. Default: `fr = 0.3` where the largest language is French,
+    /// none where it is another or any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<BTreeMap<String, f64>>,
+}
+
+impl MixConfig {
+    /// The least shares that hold.
+    pub fn minimum(&self) -> BTreeMap<String, f64> {
+        let french = || if self.largest == "fr" { BTreeMap::from([("fr".into(), 0.3)]) } else { BTreeMap::new() };
+        self.minimum.clone().unwrap_or_else(french)
+    }
+}
+
+/// `[[phase]]`: a phase of training, as pre-training, extension of the context, annealing; its shards are a mix of its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseConfig {
+    /// Its name.
+    pub name: String,
+    /// Tokens that it should have, about: weights are scaled to it. Default: what the weights give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Weights, by the same names as in [`MixConfig::weights`], which they multiply.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
+    /// Shares of tokens, by language or source, in proportion; what is not named is left out. Default: what the weights give.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, f64>,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Files and rows that cannot be read, at most; each is told and left out. More fail the build.
+    pub broken_max: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig { broken_max: 100 }
+    }
 }
 
 impl Default for Config {
@@ -156,20 +259,32 @@ impl Default for Config {
             heldout: HeldoutConfig::default(),
             shards: ShardsConfig::default(),
             mix: MixConfig::default(),
+            phases: Vec::new(),
+            license: LicenseConfig::default(),
+            rights: RightsConfig::default(),
+            language: LanguageConfig::default(),
+            pii: PiiConfig::default(),
+            filters: FiltersConfig::default(),
+            dedup: DedupConfig::default(),
+            decontaminate: DecontaminateConfig::default(),
+            publish: PublishConfig::default(),
+            limits: LimitsConfig::default(),
+            remove: None,
             sources: Vec::new(),
+            folder: PathBuf::new(),
         }
     }
 }
 
 impl Default for TokenizerConfig {
     fn default() -> Self {
-        TokenizerConfig { vocab_size: 32_768, sample_bytes_max: 24_000_000, path: None }
+        TokenizerConfig { vocab_size: 32_768, sample_bytes_max: 24_000_000, path: None, compare: BTreeMap::new() }
     }
 }
 
 impl Default for HeldoutConfig {
     fn default() -> Self {
-        HeldoutConfig { permille: 20, documents_min: 2 }
+        HeldoutConfig { permille: 20, documents_min: 2, documents_max: 10_000 }
     }
 }
 
@@ -181,7 +296,7 @@ impl Default for ShardsConfig {
 
 impl Default for MixConfig {
     fn default() -> Self {
-        MixConfig { largest: "fr".into(), weights: BTreeMap::new() }
+        MixConfig { largest: "fr".into(), weights: BTreeMap::new(), minimum: None }
     }
 }
 
@@ -253,10 +368,39 @@ impl Config {
             malformed(format!("{place}{}", error.message().trim().replace('\n', " ")))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        config.sources.iter_mut().for_each(|source| source.path = folder.join(&source.path));
-        config.tokenizer.path = config.tokenizer.path.map(|path| folder.join(path));
+        config.paths(|path| *path = folder.join(&path));
+        config.folder = folder.to_owned();
         config.check()?;
         Ok(config)
+    }
+
+    /// Every path in the settings.
+    fn paths(&mut self, mut each: impl FnMut(&mut PathBuf)) {
+        self.sources.iter_mut().for_each(|source| each(&mut source.path));
+        self.named().into_iter().for_each(each);
+    }
+
+    /// Every path in the settings but those of sources.
+    fn named(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths: Vec<&mut PathBuf> =
+            self.tokenizer.path.iter_mut().chain(self.tokenizer.compare.values_mut()).collect();
+        paths.extend(&mut self.decontaminate.benchmarks);
+        paths.extend(&mut self.remove);
+        paths.extend(&mut self.language.model);
+        paths.extend(self.rights.paths_mut());
+        paths
+    }
+
+    /// Files and folders that decide over documents.
+    pub fn deciding_files(&self) -> Vec<PathBuf> {
+        let mut copy = self.clone();
+        (copy.tokenizer.path, copy.tokenizer.compare) = (None, BTreeMap::new());
+        copy.named().into_iter().map(|path| path.clone()).collect()
+    }
+
+    /// The settings that decide over documents one by one.
+    pub fn chain(&self) -> impl Serialize + '_ {
+        (&self.license, &self.rights, &self.language, &self.pii, &self.filters, &self.remove)
     }
 
     /// Checks the ranges of all values.
@@ -279,9 +423,10 @@ impl Config {
         if !(1024..=1 << 27).contains(&self.shards.tokens_max) {
             return value("shards.tokens_max", self.shards.tokens_max.to_string(), "1024 to 134217728");
         }
-        if let Some(weight) = self.mix.weights.values().find(|weight| !(0.0..=64.0).contains(*weight)) {
-            return value("mix.weights", weight.to_string(), "0 to 64");
-        }
+        self.check_mixes()?;
+        self.dedup.check()?;
+        self.decontaminate.check()?;
+        self.publish.check()?;
         if self.name.is_empty() || self.name.len() > essaim_protocol::limits::NAME_MAX {
             return value("name", format!("{} bytes long", self.name.len()), "1 to 256 bytes");
         }
@@ -291,13 +436,43 @@ impl Config {
         Ok(())
     }
 
+    fn check_mixes(&self) -> Result<(), ConfigError> {
+        let value = |key, got: String, expected| Err(ConfigError::Value { key, got, expected });
+        let weights = self.mix.weights.values().chain(self.phases.iter().flat_map(|phase| phase.weights.values()));
+        if let Some(weight) = weights.into_iter().find(|weight| !(0.0..=64.0).contains(*weight)) {
+            return value("mix.weights", weight.to_string(), "0 to 64");
+        }
+        if let Some(share) = self.mix.minimum().values().find(|share| !(0.0..=1.0).contains(*share)) {
+            return value("mix.minimum", share.to_string(), "0 to 1, as in fr = 0.3");
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for phase in &self.phases {
+            let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if phase.name.is_empty() || phase.name.len() > 64 || !phase.name.chars().all(safe) {
+                return value("phase.name", format!("'{}'", phase.name), "letters, digits, - and _, at most 64");
+            }
+            if !names.insert(&phase.name) {
+                return value("phase.name", format!("'{}' twice", phase.name), "a name of its own for each phase");
+            }
+            let sum: f64 = phase.shares.values().sum();
+            let positive = phase.shares.values().all(|share| (0.0..=1e9).contains(share));
+            let fine = phase.shares.is_empty() || (positive && sum > 0.0);
+            if !fine {
+                return value("phase.shares", format!("{sum} in sum"), "numbers from 0, not all 0");
+            }
+            if phase.tokens == Some(0) {
+                return value("phase.tokens", "0".into(), "at least 1");
+            }
+        }
+        Ok(())
+    }
+
     /// The settings as TOML, with paths cut to their last part: what a machine calls its folders is nobody's business, and must
     /// not change the data set's bytes.
     pub fn settings(&self) -> String {
         let last = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
         let mut shown = self.clone();
-        shown.sources.iter_mut().for_each(|source| source.path = last(&source.path));
-        shown.tokenizer.path = shown.tokenizer.path.as_deref().map(last);
+        shown.paths(|path| *path = last(path));
         shown.sources.sort_by(|a, b| (&a.path, &a.name).cmp(&(&b.path, &b.name)));
         match toml::to_string(&shown) {
             Ok(text) => text,
@@ -317,7 +492,7 @@ mod tests {
         let source = &config.sources[0];
         assert_eq!(source.path, path.with_file_name("textes"));
         assert_eq!(source.columns, ColumnsConfig::default());
-        assert_eq!(Config { sources: Vec::new(), ..config }, Config::default());
+        assert_eq!(Config { sources: Vec::new(), folder: PathBuf::new(), ..config }, Config::default());
     }
 
     #[test]

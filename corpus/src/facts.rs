@@ -25,7 +25,7 @@ pub struct Facts {
     pub tally: Tally,
     /// Files and rows that could not be read.
     pub broken: Vec<Broken>,
-    /// Kept documents by licence.
+    /// Training documents by licence.
     pub licenses: Vec<LicenseFacts>,
     /// What each mix is made of.
     pub mixes: Vec<MixFacts>,
@@ -64,7 +64,7 @@ pub struct Broken {
     pub reason: String,
 }
 
-/// Kept documents of one licence.
+/// Training documents of one licence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LicenseFacts {
     /// SPDX expression.

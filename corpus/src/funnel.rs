@@ -10,19 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Filters in the order in which documents meet them. A rule's filter is what stands before its slash; filters that are not listed
 /// come before deduplication, by name.
-pub const ORDER: [&str; 22] = [
+pub const ORDER: [&str; 16] = [
     "empty",
-    "removals",
-    "removal",
+    "removed",
     "license",
     "rights",
-    "robots",
-    "tdm",
-    "tdmrep",
-    "opt-out",
-    "url-lists",
     "language",
     "filters",
+    "url-lists",
     "gopher-repetition",
     "gopher-quality",
     "c4",
@@ -31,7 +26,6 @@ pub const ORDER: [&str; 22] = [
     "block-words",
     "pii",
     "dedup",
-    "lines",
     "decontamination",
 ];
 
@@ -309,7 +303,7 @@ mod tests {
         let facts = facts(7);
         let funnel = Funnel::of(&facts);
         let names: Vec<&str> = funnel.steps.iter().map(|step| step.filter.as_str()).collect();
-        assert_eq!(names, ["license", "robots", "gopher-quality", "somebody's", "dedup"]);
+        assert_eq!(names, ["license", "rights", "gopher-quality", "somebody's", "dedup"]);
         assert_eq!(funnel.read.documents, facts.tally.sum(|key| key.rule == READ).documents);
         let mut entered = funnel.read;
         for step in &funnel.steps {

@@ -1,15 +1,20 @@
 //! From documents to hashed shards of tokens.
 //!
-//! The way of a document through [`build::build`]:
+//! The way of a document through [`build::build`], stage by stage:
 //!
-//! 1. [`readers`] take it from parquet, JSON lines or plain text; [`document`] brings its text to one form (NFC, without `\r`). That
-//!    text *is* the document: bits per byte are counted on its UTF-8 bytes, and the tokens give it back.
-//! 2. [`select`] drops exact duplicates, holds documents out, and puts the rest into an order that depends on nothing but the seed.
-//! 3. [`tokenizer`] learns a byte-fallback BPE from a balanced sample of the documents that are trained on, and encodes all.
-//! 4. [`shards`] lays them out, and [`output`] writes the folder, at once or not at all.
+//! 1. [`readers`] take it from parquet, JSON lines, text or WARC; [`document`] brings its text to one form (NFC, without `\r`).
+//!    [`stages::chain`] decides over it by itself: removal requests, licence, reservation of rights, language, [`filters`], personal
+//!    data. What is left lies in [`chunk`]s, sorted by a key that is a hash.
+//! 2. [`dedup`] finds duplicates by hashes alone; [`stages::clean`] drops them, and lines that recur in many documents.
+//! 3. [`stages::select`] holds documents out; [`decontaminate`] keeps what occurs in them out of training.
+//! 4. [`tokenizer`] learns a byte-fallback BPE from a balanced sample; [`stages::encode`] encodes.
+//! 5. [`mix`] says how often each document occurs; [`stages::place`] shuffles; [`shards`] lays tokens out.
+//! 6. [`stages::finish`] and [`publish`] write the folder, at once or not at all.
 //!
-//! The same documents and settings give the same bytes, whatever the files' names or order and however many threads.
-//! All documents are held in memory: about five times the text.
+//! Stages meet in a [`store`] only, and each is cut into items that any task may do: [`stages::runner`]. What is held in memory does
+//! not grow with the corpus but for 4 bytes a document, the tokenizer's sample and the held-out documents.
+//!
+//! The same documents and settings give the same bytes, whatever the order of files and however many threads, tasks or machines.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod build;
@@ -24,14 +29,15 @@ pub mod filters;
 pub mod funnel;
 pub mod language;
 pub mod license;
+pub mod mix;
 pub mod output;
 pub mod pii;
 pub mod plot;
 pub mod publish;
 pub mod readers;
 pub mod rights;
-pub mod select;
 pub mod shards;
+pub mod stages;
 pub mod store;
 pub mod tally;
 pub mod tokenizer;

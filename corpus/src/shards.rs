@@ -3,6 +3,7 @@
 use essaim_protocol::dataset::ShardInfo;
 use essaim_protocol::ids::Hash;
 use essaim_train::shard::{ShardError, ShardWriter};
+use std::borrow::Cow;
 
 /// A finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,17 +22,21 @@ pub fn finish(writer: ShardWriter) -> Shard {
     Shard { info, bytes }
 }
 
-/// Pieces that a document of so many tokens, `<s>` and `</s>` included, is cut into by [`pack`].
-pub fn pieces(tokens: usize, tokens_max: u32) -> usize {
+/// Cuts a document, `<s>` and `</s>` included, that is longer than a shard into pieces with both of their own. Pieces of different
+/// copies have different lengths: full shards of one piece would otherwise be the same shard.
+pub fn cut(tokens: &[u32], tokens_max: u32, copy: u32) -> Vec<Cow<'_, [u32]>> {
     let tokens_max = tokens_max.max(3) as usize;
-    match tokens > tokens_max {
-        true => (tokens - 2).div_ceil(tokens_max - 2),
-        false => 1,
+    match tokens {
+        [begin, inner @ .., end] if tokens.len() > tokens_max => {
+            let len = tokens_max - 2 - copy as usize % (tokens_max - 2).div_ceil(2);
+            inner.chunks(len).map(|piece| Cow::Owned([&[*begin], piece, &[*end]].concat())).collect()
+        }
+        _ => vec![Cow::Borrowed(tokens)],
     }
 }
 
 /// Lays documents end to end into shards of at most `tokens_max` tokens, each document whole in one shard; `take` gets each
-/// shard when it is full. A document longer than a shard is cut into several, each with `<s>` and `</s>` of its own.
+/// shard when it is full. A document longer than a shard must have been [`cut`].
 ///
 /// # Errors
 /// [`ShardError`], or what `take` says.
@@ -41,26 +46,15 @@ pub fn pack<'a, E: From<ShardError>>(
     tokens_max: u32,
     mut take: impl FnMut(Shard) -> Result<(), E>,
 ) -> Result<(), E> {
-    let tokens_max = tokens_max.max(3) as usize;
     let mut writer = ShardWriter::new(vocab_size);
-    let mut push = |document: &[u32]| {
-        if writer.tokens() as usize + document.len() > tokens_max {
+    for document in documents {
+        if writer.tokens() + document.len() as u64 > u64::from(tokens_max) {
             let full = std::mem::replace(&mut writer, ShardWriter::new(vocab_size));
             if full.documents() > 0 {
                 take(finish(full))?;
             }
         }
-        writer.push(document).map_err(E::from)
-    };
-    for document in documents {
-        match document {
-            [begin, inner @ .., end] if document.len() > tokens_max => {
-                for piece in inner.chunks(tokens_max - 2) {
-                    push(&[&[*begin], piece, &[*end]].concat())?;
-                }
-            }
-            _ => push(document)?,
-        }
+        writer.push(document)?;
     }
     match writer.documents() {
         0 => Ok(()),
@@ -99,13 +93,15 @@ mod tests {
     #[test]
     fn a_document_longer_than_a_shard_is_cut() {
         let long: Vec<u32> = [0].into_iter().chain(10..24).chain([1]).collect();
-        let shards = packed(&[vec![0, 5, 1], long, vec![0, 6, 1]], 8);
-        let expected = vec![
-            vec![vec![0, 5, 1]],
-            vec![vec![0, 10, 11, 12, 13, 14, 15, 1]],
-            vec![vec![0, 16, 17, 18, 19, 20, 21, 1]],
-            vec![vec![0, 22, 23, 1], vec![0, 6, 1]],
-        ];
-        assert_eq!(shards, expected);
+        let pieces = |copy| cut(&long, 8, copy).into_iter().map(Cow::into_owned).collect::<Vec<_>>();
+        let expected = [vec![0, 10, 11, 12, 13, 14, 15, 1], vec![0, 16, 17, 18, 19, 20, 21, 1], vec![0, 22, 23, 1]];
+        assert_eq!(pieces(0), expected);
+        assert_eq!(pieces(1).iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 6]);
+        for copy in 0..9 {
+            assert!(pieces(copy).iter().all(|piece| piece.len() <= 8 && piece[0] == 0 && piece[piece.len() - 1] == 1));
+            let inner: Vec<u32> = pieces(copy).iter().flat_map(|piece| piece[1..piece.len() - 1].to_vec()).collect();
+            assert_eq!(inner, long[1..15]);
+        }
+        assert_eq!(cut(&[0, 5, 1], 8, 3), [Cow::Borrowed(&[0, 5, 1][..])]);
     }
 }

@@ -60,8 +60,13 @@ impl From<Tally> for Vec<(TallyKey, Count)> {
 impl Tally {
     /// Counts one document.
     pub fn document(&mut self, source: &str, language: &str, rule: &str, bytes: u64) {
+        self.add(source, language, rule, 1, bytes);
+    }
+
+    /// Counts several.
+    pub fn add(&mut self, source: &str, language: &str, rule: &str, documents: u64, bytes: u64) {
         let key = TallyKey { source: source.to_owned(), language: language.to_owned(), rule: rule.to_owned() };
-        self.rows.entry(key).or_default().add(Count { documents: 1, bytes });
+        self.rows.entry(key).or_default().add(Count { documents, bytes });
     }
 
     /// Adds another tally.

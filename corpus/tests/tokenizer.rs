@@ -6,7 +6,7 @@ mod common;
 use essaim_corpus::document::{Document, normalise};
 use essaim_corpus::tokenizer::encode::Encoder;
 use essaim_corpus::tokenizer::split::{pattern, split};
-use essaim_corpus::tokenizer::train::{inner_form, sample, train};
+use essaim_corpus::tokenizer::train::{inner_form, train};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -18,7 +18,11 @@ static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
     documents[0].text += &"<s>a</s> <unk> <pad> <0x41> <0xFF> ▁ ▁▁x ".repeat(200);
     documents
 });
-static TRAINED: LazyLock<Vec<u8>> = LazyLock::new(|| train(&DOCUMENTS.iter().collect::<Vec<_>>(), 700).unwrap());
+fn texts(documents: &[Document]) -> Vec<String> {
+    documents.iter().map(|document| document.text.clone()).collect()
+}
+
+static TRAINED: LazyLock<Vec<u8>> = LazyLock::new(|| train(&texts(&DOCUMENTS), 700).unwrap());
 static ENCODER: LazyLock<Encoder> = LazyLock::new(|| Encoder::new(&TRAINED).unwrap());
 static SPLITTER: LazyLock<Split> =
     LazyLock::new(|| Split::new(SplitPattern::Regex(pattern()), SplitDelimiterBehavior::Isolated, false).unwrap());
@@ -29,7 +33,7 @@ fn encode(text: &str) -> Vec<u32> {
 
 #[test]
 fn training_gives_the_same_bytes_whatever_the_order() {
-    let mut documents: Vec<&Document> = DOCUMENTS.iter().collect();
+    let mut documents = texts(&DOCUMENTS);
     for _ in 0..3 {
         documents.reverse();
         documents.rotate_left(77);
@@ -55,13 +59,13 @@ fn training_gives_the_same_bytes_whatever_the_order() {
 
 #[test]
 fn a_small_corpus_fills_up_with_unused_tokens() {
-    let bytes = train(&DOCUMENTS[..2].iter().collect::<Vec<_>>(), 5000).unwrap();
+    let bytes = train(&texts(&DOCUMENTS[..2]), 5000).unwrap();
     let encoder = Encoder::new(&bytes).unwrap();
     assert_eq!(encoder.vocab_size(), 5000);
     let vocab = Tokenizer::from_bytes(&bytes).unwrap().get_vocab(true);
     let unused = vocab.keys().filter(|token| token.starts_with("<unused")).count();
     assert!(unused > 3000 && vocab["<unused0>"] as usize == 5000 - unused);
-    assert!(train(&DOCUMENTS.iter().collect::<Vec<_>>(), 260).is_err());
+    assert!(train(&texts(&DOCUMENTS), 260).is_err());
 }
 
 #[test]
@@ -118,28 +122,6 @@ fn texts_of_all_kinds_come_back() {
         assert!(ENCODER.check(&text, &tokens).unwrap(), "{text:?}");
         assert!(!tokens.contains(&2));
     }
-}
-
-#[test]
-fn the_sample_is_balanced() {
-    let documents =
-        [common::documents("fr", 100, 50), common::documents("de", 400, 50), common::documents("en", 4, 50)].concat();
-    let sizes = |bytes_max: u64| {
-        let sample = sample(&documents, "fr", bytes_max);
-        ["fr", "de", "en"].map(|language| {
-            sample
-                .iter()
-                .filter(|document| document.language == language)
-                .map(|document| document.text.len() as u64)
-                .sum::<u64>()
-        })
-    };
-    let total = documents.iter().map(|document| document.text.len() as u64).sum::<u64>();
-    assert_eq!(sizes(total).iter().sum::<u64>(), total);
-    let [fr, de, en] = sizes(12_000);
-    assert!(fr + de + en <= 12_000 && fr + de + en > 11_000, "{fr} {de} {en}");
-    assert!(fr > 2 * de && de > 0 && en > 0, "{fr} {de} {en}");
-    assert_eq!(sizes(0), [0; 3]);
 }
 
 /// Words by the regular expression, as the library splits.

@@ -1,14 +1,16 @@
 //! `essaim-corpus build`
 
 use super::progress::Bars;
-use super::{print, print_json, thousands};
+use super::report::{report_json, report_text};
+use super::{print, print_json};
+use anyhow::Context;
 use clap::Args;
-use essaim_corpus::build::{Progress, Report, build};
+use essaim_corpus::build::{Options, Progress, build};
 use essaim_corpus::config::{Config, SourceConfig};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use essaim_corpus::stages::runner::Task;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Build a data set: tokenizer, shards, held-out documents and manifest.
 ///
@@ -72,12 +74,38 @@ pub(super) struct Build {
     /// The language that must be the largest of the mix, or "any"
     #[arg(long, value_name = "LANGUAGE")]
     largest: Option<String>,
+    /// The least share of a language in the tokens of the mix, as fr=0.3; none: no language has one. Default: fr=0.3 where French
+    /// must be the largest
+    #[arg(long, value_name = "LANGUAGE=SHARE")]
+    minimum: Vec<String>,
+    /// How often documents of a language or source are trained on, as fr=1.5
+    #[arg(long, value_name = "NAME=WEIGHT")]
+    weight: Vec<String>,
+    /// Do not check that documents are in their language
+    #[arg(long)]
+    no_language_check: bool,
+    /// Files and rows that may be broken; each is told and skipped
+    #[arg(long, value_name = "N")]
+    broken_max: Option<u64>,
     /// Language of documents that do not say theirs
     #[arg(long)]
     language: Option<String>,
     /// SPDX expression for documents that do not say theirs
     #[arg(long)]
     license: Option<String>,
+    /// Where stages keep what they have done, for resuming and for other tasks: a folder, or s3://BUCKET/FOLDER with the usual
+    /// AWS_ variables set. Default: DIR.work, removed at the end
+    #[arg(long, value_name = "PLACE")]
+    work: Option<String>,
+    /// Do only a share of each stage, and wait for the others: i/n, from 0/n to (n-1)/n, each with the same --work. Task 0 writes DIR
+    #[arg(long, value_name = "I/N", default_value = "0/1")]
+    task: Task,
+    /// Seconds to wait for another task's part before giving up
+    #[arg(long, value_name = "SECONDS", default_value_t = 6 * 3600)]
+    wait: u64,
+    /// MiB that looking for duplicates may take, all threads together; the same for all tasks
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u64,
 }
 
 impl Build {
@@ -86,13 +114,35 @@ impl Build {
         let began = Instant::now();
         let bars = Bars::new();
         let progress: &dyn Progress = if json { &() } else { &bars };
-        let built = build(&config, &self.out, progress);
+        let threads = rayon::current_num_threads();
+        anyhow::ensure!(self.task.count == 1 || self.work.is_some(), "--task needs --work: where the tasks meet");
+        anyhow::ensure!(
+            (1..=1 << 24).contains(&self.memory),
+            "--memory is {}, expected 1 to 16777216 MiB",
+            self.memory
+        );
+        let options = Options {
+            work: self.work.clone(),
+            task: self.task,
+            threads,
+            wait: Duration::from_secs(self.wait),
+            memory: self.memory << 20,
+        };
+        let built = build(&config, &self.out, &options, progress);
         bars.finish();
-        let report = built?;
+        let seconds = began.elapsed().as_secs_f64();
+        let Some(report) = built? else {
+            let (index, count) = (self.task.index, self.task.count);
+            return match json {
+                true => print_json(&json!({"task": index, "tasks": count, "seconds": seconds})),
+                false => {
+                    print(&format!("task {index} of {count} is done in {seconds:.1} s; task 0 writes the data set\n"))
+                }
+            };
+        };
         if !report.lossless {
             eprintln!("essaim-corpus: warning: this tokenizer does not give every text back");
         }
-        let seconds = began.elapsed().as_secs_f64();
         match json {
             true => print_json(&report_json(&report, seconds)),
             false => print(&report_text(&report, seconds, &self.out)),
@@ -119,6 +169,16 @@ impl Build {
         set(&mut config.heldout.permille, &self.heldout_permille);
         set(&mut config.shards.tokens_max, &self.tokens_max);
         set(&mut config.mix.largest, &self.largest);
+        config.language.identify &= !self.no_language_check;
+        set(&mut config.limits.broken_max, &self.broken_max);
+        if !self.minimum.is_empty() {
+            let given = self.minimum.iter().filter(|given| *given != "none").map(|given| pair("--minimum", given));
+            config.mix.minimum = Some(given.collect::<anyhow::Result<_>>()?);
+        }
+        for given in &self.weight {
+            let (name, weight) = pair("--weight", given)?;
+            config.mix.weights.insert(name, weight);
+        }
         config.tokenizer.path = self.tokenizer.clone().or(config.tokenizer.path);
         for source in &mut config.sources {
             source.language = source.language.take().or_else(|| self.language.clone());
@@ -129,65 +189,8 @@ impl Build {
     }
 }
 
-/// Documents, bytes and tokens of each language that is trained on; the largest first.
-fn by_language(report: &Report) -> Vec<(String, [u64; 3])> {
-    let mut languages = BTreeMap::<String, [u64; 3]>::new();
-    for source in &report.manifest.sources {
-        let sums = languages.entry(source.language.clone()).or_default();
-        for (sum, value) in sums.iter_mut().zip([source.documents, source.text_bytes, source.tokens]) {
-            *sum += value;
-        }
-    }
-    let mut languages: Vec<_> = languages.into_iter().collect();
-    languages.sort_by_key(|(language, sums)| (std::cmp::Reverse(sums[2]), language.clone()));
-    languages
-}
-
-fn report_json(report: &Report, seconds: f64) -> Value {
-    let manifest = &report.manifest;
-    let languages = by_language(report).into_iter().map(|(language, [documents, text_bytes, tokens])| {
-        (language, json!({"documents": documents, "text_bytes": text_bytes, "tokens": tokens}))
-    });
-    json!({
-        "dataset": report.hash.to_string(),
-        "tokenizer": manifest.tokenizer.to_string(),
-        "vocab_size": manifest.vocab_size,
-        "documents": report.documents,
-        "empty": report.empty,
-        "duplicates": report.duplicates,
-        "heldout_documents": manifest.heldout.iter().map(|heldout| heldout.shard.documents).sum::<u64>(),
-        "shards": manifest.all_shards().count(),
-        "tokens": manifest.mixes.iter().flat_map(|mix| &mix.shards).map(|shard| shard.tokens).sum::<u64>(),
-        "languages": languages.collect::<serde_json::Map<_, _>>(),
-        "lossless": report.lossless,
-        "seconds": seconds,
-    })
-}
-
-fn report_text(report: &Report, seconds: f64, out: &Path) -> String {
-    let manifest = &report.manifest;
-    let heldout: u64 = manifest.heldout.iter().map(|heldout| heldout.shard.documents).sum();
-    let mut text =
-        format!("{:10} {:>10} {:>14} {:>14} {:>12}\n", "language", "documents", "bytes", "tokens", "bytes/token");
-    for (language, [documents, text_bytes, tokens]) in by_language(report) {
-        let ratio = text_bytes as f64 / tokens.max(1) as f64;
-        let [documents, text_bytes, tokens] = [documents, text_bytes, tokens].map(thousands);
-        text += &format!("{language:10} {documents:>10} {text_bytes:>14} {tokens:>14} {ratio:>12.2}\n");
-    }
-    text += &format!(
-        "{} documents read: {} without text and {} duplicates dropped, {} held out in {} languages\n",
-        thousands(report.documents),
-        thousands(report.empty),
-        thousands(report.duplicates),
-        thousands(heldout),
-        manifest.heldout.len(),
-    );
-    let shards: usize = manifest.mixes.iter().map(|mix| mix.shards.len()).sum();
-    text += &format!(
-        "{}: {shards} training shards, vocabulary {}, in {seconds:.1} s\ndata set {}\n",
-        out.display(),
-        manifest.vocab_size,
-        report.hash
-    );
-    text
+/// `NAME=NUMBER`.
+fn pair(flag: &str, given: &str) -> anyhow::Result<(String, f64)> {
+    let parts = given.rsplit_once('=').and_then(|(name, number)| Some((name.to_owned(), number.parse().ok()?)));
+    parts.with_context(|| format!("{flag} is '{given}', expected NAME=NUMBER, as fr=0.3"))
 }

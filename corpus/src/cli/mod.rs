@@ -6,6 +6,7 @@ mod explain;
 mod inspect;
 mod progress;
 mod remove;
+mod report;
 mod summary;
 mod xz;
 
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Build(build::Build),
+    Build(Box<build::Build>),
     Inspect(inspect::Inspect),
     Summary(summary::Summary),
     Explain(explain::Explain),

@@ -240,20 +240,28 @@ impl FilterSettings {
 
     /// Makes the paths of all lists relative to a folder.
     pub fn relative_to(&mut self, folder: &Path) {
-        let each = |path: &mut PathBuf| *path = folder.join(&path);
+        self.paths_mut().into_iter().for_each(|path| *path = folder.join(&path));
+    }
+
+    /// Files and folders of all lists.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.clone().paths_mut().into_iter().map(|path| path.clone()).collect()
+    }
+
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         let urls = &mut self.url_lists;
-        for files in [
+        let lists = [
             &mut urls.folders,
             &mut urls.host_files,
             &mut urls.hard_word_files,
             &mut urls.soft_word_files,
             &mut urls.subword_files,
-        ] {
-            files.iter_mut().for_each(each);
-        }
+        ];
+        let mut paths: Vec<&mut PathBuf> = lists.into_iter().flatten().collect();
         for files in [&mut self.block_words.hard, &mut self.block_words.soft, &mut self.ocr.dictionary] {
-            files.values_mut().for_each(each);
+            paths.extend(files.values_mut());
         }
+        paths
     }
 
     /// Shares are numbers from 0 to 1, lengths are not negative.

@@ -2,7 +2,7 @@
 
 use super::PublishError;
 use super::columns::Rows;
-use serde::{Deserialize, Serialize};
+pub use crate::chunk::Fate;
 use std::io::Write;
 
 /// File name in a data set's folder.
@@ -11,25 +11,6 @@ pub const REJECTED: &str = "rejected.parquet";
 pub const COLUMNS: [&str; 7] = ["id", "source", "language", "license", "rule", "detail", "bytes"];
 /// The rule of documents that `remove` took out.
 pub const REMOVED_RULE: &str = "removed/request";
-
-/// What happened to a document that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Fate {
-    /// Its id.
-    pub id: String,
-    /// Its source.
-    pub source: String,
-    /// Its language, as far as it was known then.
-    pub language: String,
-    /// Its licence, likewise.
-    pub license: String,
-    /// `filter/reason`.
-    pub rule: String,
-    /// The values that decided.
-    pub detail: String,
-    /// Bytes of its text.
-    pub bytes: u64,
-}
 
 /// The file in the making; holds one row group.
 pub struct RejectedWriter<W: Write + Send> {

@@ -20,7 +20,7 @@ pub(crate) fn facts(languages: usize) -> Facts {
         for (s, source) in sources.iter().enumerate() {
             let rows = [
                 ("license/not-allowed", 3),
-                ("robots/disallowed", 2),
+                ("rights/robots", 2),
                 ("gopher-quality/too-few-words", 5),
                 ("gopher-quality/stop-words", 1),
                 ("dedup/near", 4),

@@ -6,7 +6,7 @@
 //! alphabet is cut; hence the alphabet is cut here, and words that hold other characters are cut at them.
 
 use super::{BLOCK, SPECIALS, TokenizerError, split, template};
-use crate::document::{BLOCK_SUBSTITUTE, Document};
+use crate::document::BLOCK_SUBSTITUTE;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,39 +19,6 @@ const WORD_CHARS_MAX: usize = 24;
 const ALPHABET_RARITY: u64 = 250_000;
 /// Pairs of tokens that are merged occur at least so often.
 const MERGE_COUNT_MIN: u64 = 2;
-/// How much more of the sample the favoured language gets than each other.
-const FAVOUR: u64 = 3;
-
-/// A sample to learn from: documents in the order given, up to a share of `bytes_max` for each language. The favoured
-/// language gets [`FAVOUR`] shares, the others one; what small languages leave goes to the others.
-pub fn sample<'a>(training: &'a [Document], favoured: &str, bytes_max: u64) -> Vec<&'a Document> {
-    let mut sizes = BTreeMap::<&str, u64>::new();
-    for document in training {
-        *sizes.entry(&document.language).or_default() += document.text.len() as u64;
-    }
-    let parts = |language: &str| if language == favoured { FAVOUR } else { 1 };
-    // Smallest demand per part first: each takes what it has or its share of what is left.
-    let mut order: Vec<(&str, u64)> = sizes.into_iter().collect();
-    order.sort_by_key(|&(language, size)| (size / parts(language), language));
-    let mut parts_left: u64 = order.iter().map(|(language, _)| parts(language)).sum();
-    let mut bytes_left = bytes_max;
-    let mut budgets = BTreeMap::new();
-    for (language, size) in order {
-        let budget = size.min(bytes_left * parts(language) / parts_left);
-        budgets.insert(language, budget);
-        bytes_left -= budget;
-        parts_left -= parts(language);
-    }
-    let mut chosen = Vec::new();
-    for document in training {
-        let budget = budgets.get_mut(document.language.as_str());
-        if let Some(left) = budget.filter(|left| **left >= document.text.len() as u64) {
-            *left -= document.text.len() as u64;
-            chosen.push(document);
-        }
-    }
-    chosen
-}
 
 /// The text as the model sees it: spaces as `▁`, a literal `▁` out of the way.
 pub fn inner_form(text: &str) -> String {
@@ -67,11 +34,11 @@ pub fn inner_form(text: &str) -> String {
 }
 
 /// How often each word occurs.
-fn count_words(documents: &[&Document]) -> HashMap<String, u64> {
-    let count = |documents: &[&Document]| {
+fn count_words(texts: &[String]) -> HashMap<String, u64> {
+    let count = |texts: &[String]| {
         let mut counts = HashMap::<String, u64>::new();
-        for document in documents {
-            let text = inner_form(&document.text);
+        for text in texts {
+            let text = inner_form(text);
             for word in split::split(&text) {
                 match counts.get_mut(word) {
                     Some(count) => *count += 1,
@@ -90,7 +57,7 @@ fn count_words(documents: &[&Document]) -> HashMap<String, u64> {
         }
         a
     };
-    documents.par_chunks(512).map(count).reduce(HashMap::new, merge)
+    texts.par_chunks(512).map(count).reduce(HashMap::new, merge)
 }
 
 /// The characters that are tokens: frequent enough, the most frequent first where there are too many.
@@ -124,8 +91,8 @@ fn learnable(words: HashMap<String, u64>, alphabet: &HashSet<char>) -> BTreeMap<
 ///
 /// # Errors
 /// [`TokenizerError`] when the vocabulary is too small for the alphabet, or the library fails.
-pub fn train(documents: &[&Document], vocab_size: u32) -> Result<Vec<u8>, TokenizerError> {
-    let words = count_words(documents);
+pub fn train(texts: &[String], vocab_size: u32) -> Result<Vec<u8>, TokenizerError> {
+    let words = count_words(texts);
     let first_merge = SPECIALS.len() as u32 + 256;
     let alphabet = alphabet(&words, (vocab_size.saturating_sub(first_merge) / 2).min(4096) as usize);
     if first_merge + alphabet.len() as u32 >= vocab_size {

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-/// One line about a data set, from `essaim-corpus inspect --json`.
-pub(super) fn dataset_line(inspected: &Value) -> String {
+/// One line about a data set, from `facts.json` in its folder: what its mix is made of.
+pub(super) fn dataset_line(facts: &Value) -> String {
     let mut languages = std::collections::BTreeMap::<String, u64>::new();
-    for source in inspected["sources"].as_array().into_iter().flatten() {
-        let language = source["language"].as_str().unwrap_or("?").to_owned();
-        *languages.entry(language).or_default() += source["tokens"].as_u64().unwrap_or(0);
+    for part in facts["mixes"][0]["parts"].as_array().into_iter().flatten() {
+        let language = part["language"].as_str().unwrap_or("?").to_owned();
+        *languages.entry(language).or_default() += part["tokens"].as_u64().unwrap_or(0);
     }
     let total: u64 = languages.values().sum();
     let mut parts: Vec<_> = languages.into_iter().collect();

@@ -1,0 +1,205 @@
+//! After deduplication: duplicates dropped, lines that recur in many documents removed.
+
+use super::ingest::write_chunk;
+use super::runner::{Fingerprint, Item, Runner, fingerprint};
+use crate::build::BuildError;
+use crate::chunk::{self, ChunkInfo, Fate, Keyed};
+use crate::dedup::{self, FrequentLines};
+use crate::facts::LineFacts;
+use crate::tally::Tally;
+use crate::verdict::Rejection;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Name of the stage.
+pub const STAGE: &str = "clean";
+/// Hosts that a chunk counts at most, those with the most bytes.
+const HOSTS_MAX: usize = 10_000;
+
+/// What became of a chunk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// The chunk as it is now.
+    pub chunk: ChunkInfo,
+    /// Documents refused here.
+    pub tally: Tally,
+    /// Lines removed.
+    pub lines: LineFacts,
+    /// Figures of what is left.
+    pub kept: Kept,
+}
+
+/// Figures of kept documents.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// By language and source: documents and bytes.
+    pub parts: BTreeMap<(String, String), (u64, u64)>,
+    /// By language: documents whose text has 2^k bytes or more, and fewer than 2^(k+1).
+    pub lengths: BTreeMap<String, Vec<u64>>,
+    /// Personal data masked, by kind and language.
+    pub masked: BTreeMap<(String, String), u64>,
+    /// By host: documents and bytes.
+    pub hosts: BTreeMap<String, (u64, u64)>,
+    /// First and last year, by source.
+    pub years: BTreeMap<String, (u16, u16)>,
+}
+
+fn add(sum: &mut (u64, u64), documents: u64, bytes: u64) {
+    sum.0 += documents;
+    sum.1 += bytes;
+}
+
+impl Kept {
+    fn document(&mut self, keyed: &Keyed) {
+        let document = &keyed.document;
+        let bytes = document.text.len() as u64;
+        let (language, source) = (document.language.clone(), document.source.clone());
+        add(self.parts.entry((language.clone(), source.clone())).or_default(), 1, bytes);
+        let lengths = self.lengths.entry(language.clone()).or_default();
+        let k = bytes.max(1).ilog2() as usize;
+        lengths.resize(lengths.len().max(k + 1), 0);
+        lengths[k] += 1;
+        for (kind, count) in ["email", "phone", "ip", "iban"].iter().zip(keyed.notes.masked) {
+            if count > 0 {
+                *self.masked.entry(((*kind).to_owned(), language.clone())).or_default() += u64::from(count);
+            }
+        }
+        if let Some(host) = document.meta.url.as_deref().and_then(host) {
+            add(self.hosts.entry(host).or_default(), 1, bytes);
+        }
+        if let Some(year) = document.meta.date.as_deref().and_then(year) {
+            let years = self.years.entry(source).or_insert((year, year));
+            *years = (years.0.min(year), years.1.max(year));
+        }
+    }
+
+    /// Adds the figures of another chunk.
+    pub fn merge(&mut self, other: Kept) {
+        other.parts.into_iter().for_each(|(key, (n, bytes))| add(self.parts.entry(key).or_default(), n, bytes));
+        for (language, counts) in other.lengths {
+            let lengths = self.lengths.entry(language).or_default();
+            lengths.resize(lengths.len().max(counts.len()), 0);
+            lengths.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        other.masked.into_iter().for_each(|(key, count)| *self.masked.entry(key).or_default() += count);
+        other.hosts.into_iter().for_each(|(key, (n, bytes))| add(self.hosts.entry(key).or_default(), n, bytes));
+        for (source, (first, last)) in other.years {
+            let years = self.years.entry(source).or_insert((first, last));
+            *years = (years.0.min(first), years.1.max(last));
+        }
+    }
+
+    fn cut_hosts(&mut self) {
+        if self.hosts.len() > HOSTS_MAX {
+            let mut hosts: Vec<_> = std::mem::take(&mut self.hosts).into_iter().collect();
+            hosts.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
+            hosts.truncate(HOSTS_MAX);
+            self.hosts = hosts.into_iter().collect();
+        }
+    }
+}
+
+/// The host of an address.
+fn host(url: &str) -> Option<String> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?.split(':').next()?;
+    (!host.is_empty() && host.len() <= 253).then(|| host.to_ascii_lowercase())
+}
+
+/// The year that a date begins with.
+fn year(date: &str) -> Option<u16> {
+    let digits = date.get(..4)?;
+    let ends = date[4..].chars().next().is_none_or(|c| !c.is_ascii_digit());
+    (ends && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// Cleans all chunks.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn run(
+    runner: &Runner<'_>,
+    chunks: &[ChunkInfo],
+    lines: Option<&FrequentLines>,
+    before: Fingerprint,
+) -> Result<Vec<Cleaned>, BuildError> {
+    let items: Vec<Item> = chunks.iter().map(|chunk| item(chunk, before)).collect();
+    runner.run(STAGE, "dropping duplicates", &items, |i, _| clean(runner, &chunks[i], lines))
+}
+
+pub(super) fn item(chunk: &ChunkInfo, before: Fingerprint) -> Item {
+    Item {
+        name: chunk.id.to_string(),
+        weight: chunk.text_bytes.max(1),
+        fingerprint: fingerprint(STAGE, &(before, chunk)),
+    }
+}
+
+fn clean(runner: &Runner<'_>, chunk: &ChunkInfo, lines: Option<&FrequentLines>) -> Result<Cleaned, BuildError> {
+    let store = &runner.store;
+    let documents = chunk::read(store, &chunk::docs_name(super::ingest::STAGE, chunk.id), 0..=u64::MAX)?;
+    let fates: Vec<dedup::Fate> = chunk::get(store, &dedup::fate_name(chunk.id))?;
+    if fates.len() != documents.len() {
+        let name = chunk::docs_name(super::ingest::STAGE, chunk.id);
+        return Err(store.damaged(&name, "it and its fates do not belong together").into());
+    }
+    let judge = |(keyed, fate): (Keyed, dedup::Fate)| judge(keyed, fate, lines);
+    let judged: Vec<_> = documents.into_par_iter().zip(fates).map(judge).collect();
+    let (mut kept, mut refused) = (Vec::new(), Vec::new());
+    let (mut tally, mut removed, mut figures) = (Tally::default(), LineFacts::default(), Kept::default());
+    for (judged, facts) in judged {
+        removed.documents += facts.documents;
+        removed.lines += facts.lines;
+        removed.bytes += facts.bytes;
+        match judged {
+            Ok(keyed) => {
+                figures.document(&keyed);
+                kept.push(keyed);
+            }
+            Err(fate) => {
+                tally.document(&fate.source, &fate.language, &fate.rule, fate.bytes);
+                refused.push(fate);
+            }
+        }
+    }
+    figures.cut_hosts();
+    chunk::put(store, &chunk::fates_name(STAGE, chunk.id), &refused)?;
+    let chunk = write_chunk(runner, STAGE, chunk.id, kept)?;
+    Ok(Cleaned { chunk, tally, lines: removed, kept: figures })
+}
+
+fn judge(mut keyed: Keyed, fate: dedup::Fate, lines: Option<&FrequentLines>) -> (Result<Keyed, Fate>, LineFacts) {
+    let none = LineFacts::default();
+    if let Some(rejection) = fate.rejection() {
+        return (Err(Fate::new(&keyed.document, rejection)), none);
+    }
+    if let dedup::Fate::Kept { cluster_size } = fate {
+        keyed.notes.cluster = cluster_size;
+    }
+    let document = &keyed.document;
+    let Some(removed) = lines.and_then(|lines| lines.remove(&document.language, &document.text)) else {
+        return (Ok(keyed), none);
+    };
+    if removed.text.trim().is_empty() {
+        let detail = format!("all of its {} lines occur in many documents", removed.lines);
+        return (Err(Fate::new(document, Rejection::new("dedup/lines", detail))), none);
+    }
+    keyed.document.text = removed.text;
+    (Ok(keyed), LineFacts { documents: 1, lines: removed.lines, bytes: removed.bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_years_are_read_off() {
+        assert_eq!(host("https://u:p@WWW.Example.org:8080/a?b#c").as_deref(), Some("www.example.org"));
+        assert_eq!(host("http://a?x").as_deref(), Some("a"));
+        assert_eq!((host("/usr/share/doc/x"), host("http:///x")), (None, None));
+        assert_eq!(["1857", "1857-04-02", "2024-01-02T03:04:05Z"].map(year), [Some(1857), Some(1857), Some(2024)]);
+        assert_eq!(["", "18570402", "185", "c. 1857", "18é7"].map(year), [None; 5]);
+    }
+}

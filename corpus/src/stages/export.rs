@@ -1,0 +1,108 @@
+//! The texts themselves as parquet, by ranges of keys: what is published for people and other programs.
+
+use super::clean;
+use super::encode::EncodedFacts;
+use super::runner::{Fingerprint, Item, Runner, fingerprint};
+use super::select::Cuts;
+use crate::build::BuildError;
+use crate::chunk::{self, ChunkInfo, Key, Keyed};
+use crate::publish::{Credits, FileInfo, parts};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
+
+/// Name of the stage.
+pub const STAGE: &str = "export";
+/// Text of a range of keys, about, bytes: it is sorted in memory.
+const RANGE_TEXT: u64 = 256 << 20;
+
+/// Files of a range of keys.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The files, which lie in the store under [`file_name`].
+    pub files: Vec<FileInfo>,
+    /// Whom to credit.
+    pub credits: Credits,
+}
+
+/// Where a file of the data set's folder lies in the store.
+pub fn file_name(name: &str) -> String {
+    format!("{STAGE}/{name}")
+}
+
+/// Ranges of keys: a number that follows from the documents alone.
+fn ranges(chunks: &[ChunkInfo]) -> u64 {
+    let text: u64 = chunks.iter().map(|chunk| chunk.text_bytes).sum();
+    text.div_ceil(RANGE_TEXT).max(1).next_power_of_two().min(1 << 20)
+}
+
+/// The heads of keys in a range; `count` is a power of two.
+pub(super) fn heads(range: u64, count: u64) -> RangeInclusive<u64> {
+    let bound = |range: u64| (u128::from(range) << 64) / u128::from(count);
+    bound(range) as u64..=(bound(range + 1) - 1) as u64
+}
+
+/// Exports all ranges; without `texts` only credits are gathered.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn run(
+    runner: &Runner<'_>,
+    chunks: &[ChunkInfo],
+    cuts: &Cuts,
+    encoded: &[EncodedFacts],
+    texts: bool,
+    before: Fingerprint,
+) -> Result<Vec<Exported>, BuildError> {
+    let count = ranges(chunks);
+    let item = |range: u64| Item {
+        name: format!("{range:06}"),
+        weight: 1,
+        fingerprint: fingerprint(STAGE, &(before, range, count, texts)),
+    };
+    let items: Vec<Item> = (0..count).map(item).collect();
+    let refused: HashSet<Key> = encoded.iter().flat_map(|chunk| chunk.refused.iter().copied()).collect();
+    runner.run(STAGE, "writing texts", &items, |i, _| {
+        let heads = heads(i as u64, count);
+        let mut documents = Vec::new();
+        for chunk in chunks {
+            let read = chunk::read(&runner.store, &chunk::docs_name(clean::STAGE, chunk.id), heads.clone())?;
+            let trained =
+                |keyed: &Keyed| !cuts.heldout(&keyed.document.language, &keyed.key) && !refused.contains(&keyed.key);
+            documents.extend(read.into_iter().filter(trained));
+        }
+        chunk::sort(&mut documents);
+        export(runner, i as u64, documents, texts)
+    })
+}
+
+fn export(runner: &Runner<'_>, range: u64, documents: Vec<Keyed>, texts: bool) -> Result<Exported, BuildError> {
+    let mut exported = Exported::default();
+    let mut languages = BTreeMap::<&str, Vec<&Keyed>>::new();
+    for keyed in &documents {
+        exported.credits.document(&keyed.document);
+        languages.entry(&keyed.document.language).or_default().push(keyed);
+    }
+    for (language, documents) in languages.into_iter().filter(|_| texts) {
+        let name = parts::part_name(language, range);
+        let bytes = parts::part(documents.iter().map(|keyed| &keyed.document))?;
+        exported.files.push(FileInfo::of(&name, Some(language), documents.len() as u64, &bytes));
+        runner.store.put(&file_name(&name), bytes)?;
+    }
+    Ok(exported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::ChunkId;
+
+    #[test]
+    fn the_number_of_ranges_follows_from_the_text() {
+        let chunk = |text_bytes| ChunkInfo { id: ChunkId { unit: 0, part: 0 }, documents: 1, text_bytes };
+        assert_eq!([0, 1, RANGE_TEXT, RANGE_TEXT + 1].map(|bytes| ranges(&[chunk(bytes)])), [1, 1, 1, 2]);
+        assert_eq!(ranges(&[chunk(3 * RANGE_TEXT), chunk(3 * RANGE_TEXT)]), 8);
+        assert_eq!(heads(0, 1), 0..=u64::MAX);
+        assert_eq!((heads(0, 4), heads(3, 4)), (0..=(1 << 62) - 1, 3 << 62..=u64::MAX));
+    }
+}
