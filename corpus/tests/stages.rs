@@ -149,7 +149,9 @@ fn every_document_is_accounted_for() {
     let file = root.join("corpus.toml");
     fs::write(&file, settings).unwrap();
     let out = root.join("out");
-    succeed(&["build", text(&file), "--out", text(&out)]);
+    let report = succeed(&["build", text(&file), "--out", text(&out), "--explain", "fr-0", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["explained"]["rejected"][0]["rule"], "license/non-commercial", "{report}");
     let facts: Value = serde_json::from_slice(&fs::read(out.join("facts.json")).unwrap()).unwrap();
     let count = |rule: &str| -> u64 {
         let rows = facts["tally"].as_array().unwrap().iter().filter(|row| row[0]["rule"] == rule);

@@ -1,5 +1,6 @@
 //! `essaim-corpus build`
 
+use super::explain::text as explanation_text;
 use super::progress::Bars;
 use super::report::{report_json, report_text};
 use super::{print, print_json};
@@ -7,44 +8,35 @@ use anyhow::Context;
 use clap::Args;
 use essaim_corpus::build::{Options, Progress, build};
 use essaim_corpus::config::{Config, SourceConfig};
+use essaim_corpus::dataset::Dataset;
+use essaim_corpus::publish::explain::explain;
 use essaim_corpus::stages::runner::Task;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Build a data set: tokenizer, shards, held-out documents and manifest.
+/// Build a data set: documents read, licensed, filtered, deduplicated, mixed, tokenised, sharded, described.
 ///
 /// CORPUS is a corpus.toml, or directly a folder or file of documents:
 ///
-///   .parquet  columns text, language, source, id and, where there is one, license (or license within extra), all strings
-///   .jsonl    an object a line, with the same keys
-///   .txt      a document a file; its language is the name of its folder (fr/…) or --language. Beside parquet or JSON
-///             lines, text files are taken for licences and notes, and left alone
+///   .parquet          columns text, language, source, id and, where there is one, license (or license within extra)
+///   .jsonl .ndjson    an object a line, with the same keys; also .gz and .zst
+///   .warc .wet        pages of the web, their main text taken out of the HTML; also .gz
+///   .txt              a document a file; its language is the name of its folder (fr/…) or --language. Beside others, text
+///                     files are taken for licences and notes, and left alone
 ///
-/// A corpus.toml names several sources and all settings; each but path has the default shown:
+/// By default documents must have an open licence and be in their language, personal data is masked, duplicates and what
+/// occurs in held-out documents are dropped, and French is the largest language with 30 % of the tokens at least. A
+/// corpus.toml sets all of it: corpus/corpus.example.toml shows every key with its default.
 ///
-///   name = "corpus"                 # of the data set
-///   seed = 0                        # decides the order of the training documents
-///   [[source]]
-///   path = "texts"                  # file or folder, relative to the corpus.toml
-///   # name, language, license       # for documents that do not say theirs
-///   # columns = { text = "text", language = "language", source = "source", id = "id", license = "license" }
-///   [tokenizer]
-///   vocab_size = 32768
-///   sample_bytes_max = 24000000     # text that it learns from
-///   # path = "tokenizer.json"       # use this one instead
-///   [heldout]
-///   permille = 20                   # of each language's documents, those whose BLAKE3(id) is smallest
-///   documents_min = 2               # in a language with fewer, none
-///   [shards]
-///   tokens_max = 1048576
-///   [mix]
-///   largest = "fr"                  # must be the largest language; "any" if you do not mind
-///   # weights = { en = 0.5 }        # how often a language's documents are trained on
+///   essaim-corpus build texts/ --out dataset                      a folder
+///   essaim-corpus build texts/ --out dataset --weight fr=2        French twice
+///   essaim-corpus build corpus.toml --out dataset --explain ID    and what became of one document
+///   essaim-corpus build corpus.toml --out dataset --work s3://bucket/work --task $I/8     one of eight tasks
 ///
-/// The same documents and settings give the same bytes, on any machine, in any order, with any number of threads. DIR appears when
-/// all is done; a build that is killed leaves nothing there, and can be started again. All documents are held in memory:
-/// count on five times the text.
+/// The same documents and settings give the same bytes, in any order of files, with any number of threads, tasks and
+/// machines. DIR appears when all is done. A build that is killed goes on where it was when it is started again. Memory
+/// does not grow with the corpus but for 4 bytes a document, held-out documents, and the tokenizer's sample.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Build {
@@ -100,6 +92,9 @@ pub(super) struct Build {
     /// Do only a share of each stage, and wait for the others: i/n, from 0/n to (n-1)/n, each with the same --work. Task 0 writes DIR
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     task: Task,
+    /// Say at the end what became of the document with this id
+    #[arg(long, value_name = "ID")]
+    explain: Option<String>,
     /// Seconds to wait for another task's part before giving up
     #[arg(long, value_name = "SECONDS", default_value_t = 6 * 3600)]
     wait: u64,
@@ -143,9 +138,19 @@ impl Build {
         if !report.lossless {
             eprintln!("essaim-corpus: warning: this tokenizer does not give every text back");
         }
+        let explained = self.explain.as_ref().map(|id| explain(&Dataset::open(&self.out)?, id)).transpose()?;
         match json {
-            true => print_json(&report_json(&report, seconds)),
-            false => print(&report_text(&report, seconds, &self.out)),
+            true => {
+                let mut value = report_json(&report, seconds);
+                if let Some(found) = &explained {
+                    value["explained"] = serde_json::to_value(found)?;
+                }
+                print_json(&value)
+            }
+            false => {
+                let found = explained.map_or_else(String::new, |found| format!("\n{}", explanation_text(&found)));
+                print(&(report_text(&report, seconds, &self.out) + &found))
+            }
         }
     }
 

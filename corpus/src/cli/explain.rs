@@ -33,7 +33,8 @@ impl Explain {
     }
 }
 
-fn text(found: &Explanation) -> String {
+/// An explanation for people.
+pub(super) fn text(found: &Explanation) -> String {
     let mut text = String::new();
     for kept in &found.kept {
         let what = if kept.heldout { "held out of training" } else { "kept" };
