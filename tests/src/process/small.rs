@@ -46,8 +46,9 @@ pub fn found(dir: &Path, rounds: u64, members_min: u32) -> Result<LocalRun> {
     let (texts, dataset) = (dir.join("texts"), dir.join("dataset"));
     if !dataset.exists() {
         write_corpus(&texts)?;
-        let arguments =
-            ["build", path(&texts)?, "--out", path(&dataset)?, "--vocab-size", "512", "--tokens-max", "20000"];
+        // With 512 tokens, learnt from French above all, French needs few of them.
+        let small = ["--vocab-size", "512", "--tokens-max", "20000", "--minimum", "none"];
+        let arguments = [&["build", path(&texts)?, "--out", path(&dataset)?], small.as_slice()].concat();
         call("essaim-corpus", &arguments)?;
     }
     LocalRun::init(dir, &settings(&dataset, rounds, members_min))
