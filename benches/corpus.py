@@ -104,7 +104,10 @@ def ours(binary, config, out):
 def timed(name, seconds, pipeline, tasks, place):
     """Runs one of datatrove's pipelines in processes, and notes its wall time."""
     start = time.perf_counter()
-    LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=min(tasks, WORKERS), logging_dir=str(place / f"logs-{name}")).run()
+    # Forked, so that the workers know the path of the model.
+    LocalPipelineExecutor(
+        pipeline=pipeline, tasks=tasks, workers=min(tasks, WORKERS), logging_dir=str(place / f"logs-{name}"), start_method="fork"
+    ).run()
     seconds[name] = time.perf_counter() - start
 
 

@@ -32,9 +32,13 @@ impl Bars {
 }
 
 fn style(total: Option<u64>) -> ProgressStyle {
+    // Stages that read or write text count its bytes, others their items.
     let template = match total {
-        Some(_) => "{elapsed:>4} {msg:40} {bar:30} {percent:>3} %",
-        None => "{elapsed:>4} {msg:40} {spinner} {pos}",
+        Some(total) if total >= 1 << 16 => {
+            "{elapsed:>4} {msg:30} {bar:25} {percent:>3} %  {binary_bytes_per_sec}, {eta} left"
+        }
+        Some(_) => "{elapsed:>4} {msg:30} {bar:25} {percent:>3} %  {eta} left",
+        None => "{elapsed:>4} {msg:30} {spinner} {pos}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 /// Name of the stage.
 pub const STAGE: &str = "export";
 /// Text of a range of keys, about, bytes: it is sorted in memory.
-const RANGE_TEXT: u64 = 256 << 20;
+const RANGE_TEXT: u64 = 64 << 20;
 
 /// Files of a range of keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

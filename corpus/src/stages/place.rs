@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Name of the stage.
 pub const STAGE: &str = "place";
 /// Tokens of a range of places, about: it is sorted in memory, four bytes a token.
-const RANGE_TOKENS: u64 = 16 << 20;
+const RANGE_TOKENS: u64 = 4 << 20;
 
 /// Copies of a document in a mix at most: weights of a mix and of a phase are at most 64 each.
 const COPIES_MAX: u32 = 64 * 64 + 1;
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn ranges_cut_places_evenly_and_in_order() {
-        assert_eq!([0, 1 << 20, 16 << 20, 60 << 20, 64 << 20].map(|tokens| ranges(tokens, 1 << 20)), [1, 1, 1, 4, 4]);
+        assert_eq!([0, 1 << 20, 4 << 20, 15 << 20, 16 << 20].map(|tokens| ranges(tokens, 1 << 20)), [1, 1, 1, 4, 4]);
         assert_eq!(ranges(1 << 30, 1 << 27), 2);
         let place = |head: u64| {
             let mut place = [0; 32];
