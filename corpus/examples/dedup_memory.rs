@@ -7,13 +7,13 @@
 //! Defaults: 2,000,000 documents, a twentieth of the bytes of their sketches, a temporary folder. Linux.
 #![allow(clippy::unwrap_used)]
 
-use essaim_corpus::chunk::{self, ChunkId, ChunkInfo, Key, Row, Rows, keys_name};
+use essaim_corpus::bundle::{self, BundleId, BundleInfo, Key, Row, Rows, keys_name};
 use essaim_corpus::dedup::{self, DedupConfig, FrequentLines, LinesConfig, Sketch};
 use essaim_corpus::store::Store;
 use std::time::Instant;
 
-/// Documents in a chunk: 32 MB of texts of 4 KB.
-const CHUNK: u64 = 8192;
+/// Documents in a bundle: 32 MB of texts of 4 KB.
+const BUNDLE: u64 = 8192;
 
 /// A number as good as random.
 fn random(label: u64, number: u64) -> u64 {
@@ -45,17 +45,17 @@ fn sketch(document: u64) -> Sketch {
     Sketch { exact: Some(exact), bands: (0..14).map(band).collect(), lines }
 }
 
-fn chunk_of(store: &Store, unit: u64, documents: std::ops::Range<u64>) -> ChunkInfo {
-    let id = ChunkId { unit: unit as u32, part: 0 };
+fn bundle_of(store: &Store, unit: u64, documents: std::ops::Range<u64>) -> BundleInfo {
+    let id = BundleId { unit: unit as u32, part: 0 };
     let mut keyed: Vec<(Key, u64)> =
         documents.map(|document| (Key(*blake3::hash(&document.to_le_bytes()).as_bytes()), document)).collect();
     keyed.sort_unstable();
     let row = |&(key, _): &(Key, u64)| Row { key, language: 0, source: 0, license: 0, text_bytes: 4096 };
     let rows = Rows { names: vec!["fr".into()], rows: keyed.iter().map(row).collect() };
     let sketches: Vec<Sketch> = keyed.iter().map(|&(_, document)| sketch(document)).collect();
-    chunk::put(store, &keys_name("ingest", id), &rows).unwrap();
+    bundle::put(store, &keys_name("ingest", id), &rows).unwrap();
     dedup::write_sketches(store, &dedup::sketch_name(id), &sketches).unwrap();
-    ChunkInfo { id, documents: keyed.len() as u32, text_bytes: 4096 * keyed.len() as u64 }
+    BundleInfo { id, documents: keyed.len() as u32, text_bytes: 4096 * keyed.len() as u64 }
 }
 
 /// The largest resident memory since the last call and the present one, MB. What a stage gives back may stay with the allocator, and
@@ -83,19 +83,19 @@ fn main() {
     let store = Store::open(arguments.get(2).map_or(temporary.path().to_str().unwrap(), |folder| folder)).unwrap();
     let config = DedupConfig { lines: LinesConfig { documents_max: 6, ..Default::default() }, ..Default::default() };
     let begin = Instant::now();
-    let starts = (0..documents).step_by(CHUNK as usize);
-    let chunks: Vec<ChunkInfo> = starts
+    let starts = (0..documents).step_by(BUNDLE as usize);
+    let bundles: Vec<BundleInfo> = starts
         .enumerate()
-        .map(|(unit, start)| chunk_of(&store, unit as u64, start..documents.min(start + CHUNK)))
+        .map(|(unit, start)| bundle_of(&store, unit as u64, start..documents.min(start + BUNDLE)))
         .collect();
     let millions = documents as f64 / 1e6;
     let sketches = bytes(&store, "ingest", ".sketch");
     let budget = number(1).unwrap_or(sketches / 20);
     let keys_only = DedupConfig::default();
-    let (ranges, line_ranges) = (dedup::ranges(&chunks, &keys_only, budget), dedup::ranges(&chunks, &config, budget));
+    let (ranges, line_ranges) = (dedup::ranges(&bundles, &keys_only, budget), dedup::ranges(&bundles, &config, budget));
     println!(
-        "{documents} documents in {} chunks, sketches {:.1} MB ({:.1} MB per million documents, 12 lines each)",
-        chunks.len(),
+        "{documents} documents in {} bundles, sketches {:.1} MB ({:.1} MB per million documents, 12 lines each)",
+        bundles.len(),
         sketches as f64 / 1e6,
         sketches as f64 / 1e6 / millions
     );
@@ -115,16 +115,16 @@ fn main() {
     let begin = Instant::now();
     let (mut near, mut exact) = (0, 0);
     for r in 0..ranges {
-        let edges = dedup::bands(&store, &chunks, r, ranges).unwrap();
+        let edges = dedup::bands(&store, &bundles, r, ranges).unwrap();
         (near, exact) = (near + edges.near, exact + edges.exact);
     }
     report("bands", begin);
     let begin = Instant::now();
-    let clusters = dedup::cluster(&store, &chunks, ranges).unwrap();
+    let clusters = dedup::cluster(&store, &bundles, ranges).unwrap();
     report("cluster", begin);
     let begin = Instant::now();
     for r in 0..line_ranges {
-        dedup::lines(&store, &chunks, &config, r, line_ranges).unwrap();
+        dedup::lines(&store, &bundles, &config, r, line_ranges).unwrap();
     }
     let lines = FrequentLines::load(&store, &config, line_ranges).unwrap().len();
     report("lines", begin);

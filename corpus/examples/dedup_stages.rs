@@ -7,7 +7,7 @@
 //! `id`, `fate`, `of` and `contaminated`. The times, in seconds, go to standard output as JSON.
 #![allow(clippy::unwrap_used)]
 
-use essaim_corpus::chunk::{self, ChunkId, ChunkInfo, Key, Keyed, keys_name};
+use essaim_corpus::bundle::{self, BundleId, BundleInfo, Key, Keyed, keys_name};
 use essaim_corpus::decontaminate::{DecontaminateConfig, NgramSet};
 use essaim_corpus::dedup::{self, DedupConfig, Fate, Scratch, Sketch, Sketcher};
 use essaim_corpus::document::{Document, Meta, normalise};
@@ -45,9 +45,9 @@ fn main() {
     let store = Store::open(folder).unwrap();
     let config = DedupConfig::default();
     let ids: HashMap<Key, String> = documents.iter().map(|keyed| (keyed.key, keyed.document.id.clone())).collect();
-    let id = ChunkId { unit: 0, part: 0 };
-    let chunks = [ChunkInfo { id, documents: documents.len() as u32, text_bytes: bytes as u64 }];
-    chunk::put(&store, &keys_name("ingest", id), &chunk::build(documents.clone()).rows).unwrap();
+    let id = BundleId { unit: 0, part: 0 };
+    let bundles = [BundleInfo { id, documents: documents.len() as u32, text_bytes: bytes as u64 }];
+    bundle::put(&store, &keys_name("ingest", id), &bundle::build(documents.clone()).rows).unwrap();
     let mut seconds = Vec::new();
     let mut lap = {
         let mut last = Instant::now();
@@ -67,11 +67,11 @@ fn main() {
     lap(&mut seconds);
     dedup::write_sketches(&store, &dedup::sketch_name(id), &sketches).unwrap();
     lap(&mut seconds);
-    dedup::bands(&store, &chunks, 0, 1).unwrap();
+    dedup::bands(&store, &bundles, 0, 1).unwrap();
     lap(&mut seconds);
-    dedup::cluster(&store, &chunks, 1).unwrap();
+    dedup::cluster(&store, &bundles, 1).unwrap();
     lap(&mut seconds);
-    let fates: Vec<Fate> = chunk::get(&store, &dedup::fate_name(id)).unwrap();
+    let fates: Vec<Fate> = bundle::get(&store, &dedup::fate_name(id)).unwrap();
     let kept =
         documents.iter().zip(&fates).filter(|(_, fate)| fate.is_kept()).map(|(keyed, _)| keyed.document.text.len());
     let kept: Vec<usize> = kept.collect();

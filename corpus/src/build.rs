@@ -1,6 +1,6 @@
 //! Building a data set: the stages in their order, and the folder that comes out.
 
-use crate::chunk::ChunkInfo;
+use crate::bundle::BundleInfo;
 use crate::config::{Config, ConfigError};
 use crate::decontaminate::DecontaminateError;
 use crate::facts::{Broken, Facts};
@@ -215,40 +215,40 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
     let mut tally = Tally::default();
     ingested.iter().for_each(|unit| tally.merge(&unit.tally));
     let broken = broken(config, &units, &ingested, &tally)?;
-    let chunks: Vec<ChunkInfo> = ingested.iter().flat_map(|unit| unit.chunks.iter().copied()).collect();
+    let bundles: Vec<BundleInfo> = ingested.iter().flat_map(|unit| unit.bundles.iter().copied()).collect();
 
     let inputs: Vec<_> = units.iter().map(|unit| (&unit.name, unit.len_bytes, modified(&unit.path))).collect();
-    let mut before = fingerprint("chunks", &(&chunks, chain.fingerprint(), inputs, &config.dedup));
-    let clusters = dedup::run(runner, &chunks, config, before)?;
-    let lines = dedup::frequent_lines(runner, &chunks, config, before)?;
-    let all_chunks = chunks.clone();
-    let cleaned = clean::run(runner, &chunks, lines.as_ref(), before)?;
+    let mut before = fingerprint("bundles", &(&bundles, chain.fingerprint(), inputs, &config.dedup));
+    let clusters = dedup::run(runner, &bundles, config, before)?;
+    let lines = dedup::frequent_lines(runner, &bundles, config, before)?;
+    let all_bundles = bundles.clone();
+    let cleaned = clean::run(runner, &bundles, lines.as_ref(), before)?;
     let mut kept = Kept::default();
-    for chunk in &cleaned {
-        tally.merge(&chunk.tally);
-        kept.merge(chunk.kept.clone());
+    for bundle in &cleaned {
+        tally.merge(&bundle.tally);
+        kept.merge(bundle.kept.clone());
     }
     let line_facts = finish::line_facts(&cleaned);
-    let chunks: Vec<ChunkInfo> =
-        cleaned.into_iter().map(|chunk| chunk.chunk).filter(|chunk| chunk.documents > 0).collect();
-    if chunks.is_empty() {
+    let bundles: Vec<BundleInfo> =
+        cleaned.into_iter().map(|bundle| bundle.bundle).filter(|bundle| bundle.documents > 0).collect();
+    if bundles.is_empty() {
         return Err(empty(&tally));
     }
 
-    before = fingerprint("cleaned", &(before, &chunks));
-    let cuts = select::run(runner, config, &chunks, &kept, before)?;
+    before = fingerprint("cleaned", &(before, &bundles));
+    let cuts = select::run(runner, config, &bundles, &kept, before)?;
     before = fingerprint("selected", &(before, &cuts, &config.tokenizer, &config.mix.largest));
-    let learnt = learn::run(runner, config, &chunks, &cuts, &kept, before)?;
+    let learnt = learn::run(runner, config, &bundles, &cuts, &kept, before)?;
     let encoder = Encoder::new(&learnt.tokenizer)?;
     before = fingerprint("learnt", &(before, blake3::hash(&learnt.tokenizer).as_bytes(), &config.decontaminate));
-    let encoded = encode::run(runner, &chunks, &cuts, &encoder, before)?;
-    encoded.iter().for_each(|chunk| tally.merge(&chunk.tally));
+    let encoded = encode::run(runner, &bundles, &cuts, &encoder, before)?;
+    encoded.iter().for_each(|bundle| tally.merge(&bundle.tally));
 
     let parts = available(&encoded);
     let plans = mix::plans(&config.mix, &config.phases, &parts)?;
     let ranges: Vec<u64> = plans.iter().map(|plan| plan_ranges(plan, &parts, config)).collect();
     before = fingerprint("planned", &(before, config.seed, &config.mix, &config.phases, &config.shards));
-    let placed = place::run(runner, &chunks, &parts, &plans, &ranges, config.seed, before)?;
+    let placed = place::run(runner, &bundles, &parts, &plans, &ranges, config.seed, before)?;
     let mixes = finish::mix_facts(&plans, &placed);
     let heldout: u64 = learnt.heldout.values().map(|facts| facts.documents).sum();
     let through = kept.parts.values().map(|(documents, _)| documents).sum();
@@ -256,7 +256,7 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
         mix::check(&config.mix, &mix.name, &mix.parts, through, heldout)?;
     }
     let packing = pack::Packing {
-        chunks: &chunks,
+        bundles: &bundles,
         facts: &placed,
         plans: &plans,
         ranges: &ranges,
@@ -267,8 +267,8 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
     let finishing = Finishing {
         config,
         ingested,
-        chunks: chunks.clone(),
-        all_chunks,
+        bundles: bundles.clone(),
+        all_bundles,
         cuts,
         learnt,
         encoded,
@@ -331,7 +331,7 @@ fn empty(tally: &Tally) -> BuildError {
 
 fn available(encoded: &[encode::EncodedFacts]) -> Parts {
     let mut parts = Parts::new();
-    for (part, [documents, bytes, tokens]) in encoded.iter().flat_map(|chunk| &chunk.parts) {
+    for (part, [documents, bytes, tokens]) in encoded.iter().flat_map(|bundle| &bundle.parts) {
         let there: &mut Available = parts.entry(part.clone()).or_default();
         there.documents += documents;
         there.bytes += bytes;

@@ -4,7 +4,7 @@
 //!
 //! 1. [`readers`] take it from parquet, JSON lines, text or WARC; [`document`] brings its text to one form (NFC, without `\r`).
 //!    [`stages::chain`] decides over it by itself: removal requests, licence, reservation of rights, language, [`filters`], personal
-//!    data. What is left lies in [`chunk`]s, sorted by a key that is a hash.
+//!    data. What is left lies in [`bundle`]s, sorted by a key that is a hash.
 //! 2. [`dedup`] finds duplicates by hashes alone; [`stages::clean`] drops them, and lines that recur in many documents.
 //! 3. [`stages::select`] holds documents out; [`decontaminate`] keeps what occurs in them out of training.
 //! 4. [`tokenizer`] learns a byte-fallback BPE from a balanced sample; [`stages::encode`] encodes.
@@ -18,7 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod build;
-pub mod chunk;
+pub mod bundle;
 pub mod config;
 pub mod dataset;
 pub mod decontaminate;

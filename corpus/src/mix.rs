@@ -1,6 +1,6 @@
 //! What is trained on, and how often: a pure function of the settings and of what there is.
 
-use crate::chunk::Key;
+use crate::bundle::Key;
 use crate::config::{MixConfig, PhaseConfig};
 use crate::facts::MixPart;
 use std::collections::BTreeMap;

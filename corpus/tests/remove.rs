@@ -4,7 +4,7 @@
 mod common;
 
 use common::{documents, fail, program, snapshot, succeed, text};
-use essaim_corpus::chunk::Key;
+use essaim_corpus::bundle::Key;
 use essaim_corpus::dataset::{self, Dataset, HeldoutLine};
 use essaim_corpus::document::Document;
 use essaim_corpus::facts::{FACTS, Facts, HeldoutFacts, LicenseFacts, MixFacts, MixPart};

@@ -3,7 +3,7 @@
 use super::union::{Forest, Number};
 use super::words::seed;
 use super::{Fate, Numbering, edges, fate_name, sketch_name, sketches};
-use crate::chunk::{self, ChunkInfo, Key, Row, Rows, keys_name};
+use crate::bundle::{self, BundleInfo, Key, Row, Rows, keys_name};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Best {
 }
 
 /// Takes a document for a group's best where its key is smaller. Equal keys have only copies of one document in one source: of
-/// them a hash of the licence decides, and then the order of chunks, as they are the same in all that counts.
+/// them a hash of the licence decides, and then the order of bundles, as they are the same in all that counts.
 fn contend(best: &mut Option<Best>, new: Best) {
     if best.is_none_or(|best| (new.key, new.license, new.document) < (best.key, best.license, best.document)) {
         *best = Some(new);
@@ -48,7 +48,7 @@ impl Copies {
     fn new(mut stars: Vec<(u64, u64)>) -> Copies {
         stars.sort_unstable();
         stars.dedup();
-        // A chunk's own pairs begin with the first of the chunk, other pairs with the first of all.
+        // A bundle's own pairs begin with the first of the bundle, other pairs with the first of all.
         let mut numbers: Vec<u64> = stars.iter().flat_map(|&(a, b)| [a, b]).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -74,27 +74,27 @@ impl Copies {
 }
 
 /// Joins the documents that [`super::bands`] found, picks of each cluster the one with the smallest key, and writes the fate of every
-/// document, chunk by chunk, to [`fate_name`]. One task does this. Chunks count in the order of their ids.
+/// document, bundle by bundle, to [`fate_name`]. One task does this. Bundles count in the order of their ids.
 ///
 /// Resident: 4 bytes and a bit for each document (8 beyond 2^32 − 2 documents), 64 bytes for each cluster of more than one, and 16
-/// to 56 for each document whose text others have; keys and fates of one chunk at a time.
+/// to 56 for each document whose text others have; keys and fates of one bundle at a time.
 ///
 /// # Errors
 /// [`StoreError`], also where an object is damaged.
-pub fn cluster(store: &Store, chunks: &[ChunkInfo], ranges: u32) -> Result<Clusters, StoreError> {
-    let numbering = Numbering::new(chunks);
+pub fn cluster(store: &Store, bundles: &[BundleInfo], ranges: u32) -> Result<Clusters, StoreError> {
+    let numbering = Numbering::new(bundles);
     match numbering.documents() < u64::from(u32::MAX) {
         true => decide::<u32>(store, &numbering, ranges),
         false => decide::<u64>(store, &numbering, ranges),
     }
 }
 
-/// The documents of a chunk as they may win: the first has the number `base`.
-fn rows(store: &Store, chunk: &ChunkInfo, base: u64) -> Result<Vec<Best>, StoreError> {
-    let name = keys_name("ingest", chunk.id);
-    let Rows { names, rows } = chunk::get(store, &name)?;
-    if rows.len() != chunk.documents as usize {
-        let found = format!("keys of {} documents, its chunk has {}", rows.len(), chunk.documents);
+/// The documents of a bundle as they may win: the first has the number `base`.
+fn rows(store: &Store, bundle: &BundleInfo, base: u64) -> Result<Vec<Best>, StoreError> {
+    let name = keys_name("ingest", bundle.id);
+    let Rows { names, rows } = bundle::get(store, &name)?;
+    if rows.len() != bundle.documents as usize {
+        let found = format!("keys of {} documents, its bundle has {}", rows.len(), bundle.documents);
         return Err(store.damaged(&name, found));
     }
     let licenses: Vec<u64> = names.iter().map(|name| seed("essaim corpus 2026 licences", name)).collect();
@@ -110,8 +110,8 @@ fn decide<N: Number>(store: &Store, numbering: &Numbering, ranges: u32) -> Resul
         true => stars.push((a, b)),
         false => forest.union(a, b),
     };
-    for (chunk, base) in numbering.chunks() {
-        let pairs = sketches::pairs(store, &sketch_name(chunk.id), chunk.documents)?;
+    for (bundle, base) in numbering.bundles() {
+        let pairs = sketches::pairs(store, &sketch_name(bundle.id), bundle.documents)?;
         pairs.near.iter().for_each(|&(a, b)| join(false, base + u64::from(a), base + u64::from(b)));
         pairs.exact.iter().for_each(|&(a, b)| join(true, base + u64::from(a), base + u64::from(b)));
     }
@@ -121,8 +121,8 @@ fn decide<N: Number>(store: &Store, numbering: &Numbering, ranges: u32) -> Resul
     let mut copies = Copies::new(stars);
     let (near, count) = forest.clusters();
     if !copies.members.is_empty() {
-        for (chunk, base) in numbering.chunks() {
-            for row in rows(store, &chunk, base)? {
+        for (bundle, base) in numbering.bundles() {
+            for row in rows(store, &bundle, base)? {
                 if let Some(group) = copies.group(row.document) {
                     contend(&mut copies.best[group], row);
                 }
@@ -130,8 +130,8 @@ fn decide<N: Number>(store: &Store, numbering: &Numbering, ranges: u32) -> Resul
         }
     }
     let mut winners = vec![None; count as usize];
-    for (chunk, base) in numbering.chunks() {
-        for row in rows(store, &chunk, base)? {
+    for (bundle, base) in numbering.bundles() {
+        for row in rows(store, &bundle, base)? {
             let cluster = near[row.document as usize];
             if cluster != N::NONE && copies.stands_for(row.document).document == row.document {
                 contend(&mut winners[cluster.get() as usize], row);
@@ -181,8 +181,8 @@ fn write<N: Number>(store: &Store, numbering: &Numbering, decided: &Decided<N>) 
         }
     }
     let mut clusters = Clusters::default();
-    for (chunk, base) in numbering.chunks() {
-        let documents = base..base + u64::from(chunk.documents);
+    for (bundle, base) in numbering.bundles() {
+        let documents = base..base + u64::from(bundle.documents);
         let fates: Vec<Fate> = documents.map(|document| decided.fate(document, &sizes)).collect();
         for fate in &fates {
             match fate {
@@ -191,7 +191,7 @@ fn write<N: Number>(store: &Store, numbering: &Numbering, decided: &Decided<N>) 
                 Fate::Near { .. } => clusters.near += 1,
             }
         }
-        chunk::put(store, &fate_name(chunk.id), &fates)?;
+        bundle::put(store, &fate_name(bundle.id), &fates)?;
     }
     Ok(clusters)
 }

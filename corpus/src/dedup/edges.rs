@@ -3,7 +3,7 @@
 use super::lists::{put_list, read_list};
 use super::sketches::{self, Section};
 use super::{Numbering, edges_name, sketch_name};
-use crate::chunk::ChunkInfo;
+use crate::bundle::BundleInfo;
 use crate::store::{Store, StoreError};
 
 /// Bytes held for each 64-bit key of a range.
@@ -14,9 +14,9 @@ pub(super) const EXACT_BYTES: u64 = 32;
 /// What [`bands`] found in its range.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Edges {
-    /// Distinct pairs of documents of two chunks with an equal band key.
+    /// Distinct pairs of documents of two bundles with an equal band key.
     pub near: u64,
-    /// Distinct pairs of documents of two chunks with the same text.
+    /// Distinct pairs of documents of two bundles with the same text.
     pub exact: u64,
 }
 
@@ -40,27 +40,27 @@ fn stars<K: Copy + Ord>(keys: &mut Vec<(K, u64)>, pack: impl Fn(u64) -> K, unpac
 }
 
 /// Finds the documents that share a key within range `r` of `ranges`, and writes them as pairs to [`edges_name`]`(r)`. Any task may
-/// do any range; what is written follows from the sketches and the two numbers. Chunks count in the order of their ids.
+/// do any range; what is written follows from the sketches and the two numbers. Bundles count in the order of their ids.
 ///
-/// Holds 16 bytes for each band key of the range and 32 for each exact key, in an allocation made to measure, and one chunk's part.
+/// Holds 16 bytes for each band key of the range and 32 for each exact key, in an allocation made to measure, and one bundle's part.
 ///
 /// # Errors
 /// [`StoreError`], also where sketches are damaged.
-pub fn bands(store: &Store, chunks: &[ChunkInfo], r: u32, ranges: u32) -> Result<Edges, StoreError> {
+pub fn bands(store: &Store, bundles: &[BundleInfo], r: u32, ranges: u32) -> Result<Edges, StoreError> {
     let range = sketches::prefixes(r, ranges);
-    let numbering = Numbering::new(chunks);
+    let numbering = Numbering::new(bundles);
     let mut found = Vec::new();
     let (mut nears, mut exacts) = (0, 0);
-    for (chunk, base) in numbering.chunks() {
-        let index = sketches::index(store, &sketch_name(chunk.id), Section::Keys, &range)?;
+    for (bundle, base) in numbering.bundles() {
+        let index = sketches::index(store, &sketch_name(bundle.id), Section::Keys, &range)?;
         let (near, exact) = sketches::announced(&index);
         (nears, exacts) = (nears + near, exacts + exact);
-        found.push((chunk, base, index));
+        found.push((bundle, base, index));
     }
     let mut near: Vec<(u64, u64)> = Vec::with_capacity(nears);
     let mut exact: Vec<(u128, u64)> = Vec::with_capacity(exacts);
-    for (chunk, base, index) in found {
-        let slice = sketches::read(store, &sketch_name(chunk.id), &index, &range, chunk.documents)?;
+    for (bundle, base, index) in found {
+        let slice = sketches::read(store, &sketch_name(bundle.id), &index, &range, bundle.documents)?;
         near.extend(slice.near.iter().map(|&(key, document)| (key, base + u64::from(document))));
         exact.extend(slice.exact.iter().map(|&(key, document)| (key, base + u64::from(document))));
     }

@@ -5,10 +5,10 @@ use super::sketch::{line_hash, line_seed};
 use super::sketches::{self, Section};
 use super::words::hashes;
 use super::{DedupConfig, Fate, Numbering, fate_name, lines_name, sketch_name};
-use crate::chunk::{self, ChunkInfo};
+use crate::bundle::{self, BundleInfo};
 use crate::store::{Store, StoreError};
 
-/// Bytes held for each line of a range and each chunk that it occurs in.
+/// Bytes held for each line of a range and each bundle that it occurs in.
 pub(super) const LINE_BYTES: u64 = 16;
 
 /// Counts in how many kept documents each long line of range `r` of `ranges` occurs, and writes the hashes of those in more than
@@ -21,27 +21,27 @@ pub(super) const LINE_BYTES: u64 = 16;
 /// [`StoreError`], also where an object is damaged.
 pub fn lines(
     store: &Store,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     config: &DedupConfig,
     r: u32,
     ranges: u32,
 ) -> Result<u64, StoreError> {
     let range = sketches::prefixes(r, ranges);
-    let numbering = Numbering::new(chunks);
+    let numbering = Numbering::new(bundles);
     let mut found = Vec::new();
-    for (chunk, _) in numbering.chunks() {
-        found.push((chunk, sketches::index(store, &sketch_name(chunk.id), Section::Lines, &range)?));
+    for (bundle, _) in numbering.bundles() {
+        found.push((bundle, sketches::index(store, &sketch_name(bundle.id), Section::Lines, &range)?));
     }
     // Made to measure: growing would hold it twice.
     let lines = found.iter().map(|(_, index)| sketches::announced(index).0).sum();
     let mut counts: Vec<(u64, u32)> = Vec::with_capacity(lines);
-    for (chunk, index) in found {
-        let fates: Vec<Fate> = chunk::get(store, &fate_name(chunk.id))?;
-        if fates.len() != chunk.documents as usize {
-            let found = format!("fates of {} documents, its chunk has {}", fates.len(), chunk.documents);
-            return Err(store.damaged(&fate_name(chunk.id), found));
+    for (bundle, index) in found {
+        let fates: Vec<Fate> = bundle::get(store, &fate_name(bundle.id))?;
+        if fates.len() != bundle.documents as usize {
+            let found = format!("fates of {} documents, its bundle has {}", fates.len(), bundle.documents);
+            return Err(store.damaged(&fate_name(bundle.id), found));
         }
-        let slice = sketches::read(store, &sketch_name(chunk.id), &index, &range, chunk.documents)?;
+        let slice = sketches::read(store, &sketch_name(bundle.id), &index, &range, bundle.documents)?;
         for run in slice.near.chunk_by(|a, b| a.0 == b.0) {
             let kept = run.iter().filter(|&&(_, document)| fates[usize::from(document)].is_kept()).count();
             if kept > 0 {

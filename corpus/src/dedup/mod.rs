@@ -1,8 +1,8 @@
 //! Duplicates: found by hashes of documents, without their texts, in memory that does not grow with the corpus.
 //!
 //! 1. [`Sketcher::sketch`] makes a [`Sketch`] of each document during ingestion: a hash of its text, band keys of its MinHash
-//!    signature, hashes of its lines. [`write_sketches`] puts those of a chunk into one object, [`sketch_name`].
-//! 2. [`bands`] reads one range of the space of hashes, of all chunks, and writes pairs of documents with an equal key. There are
+//!    signature, hashes of its lines. [`write_sketches`] puts those of a bundle into one object, [`sketch_name`].
+//! 2. [`bands`] reads one range of the space of hashes, of all bundles, and writes pairs of documents with an equal key. There are
 //!    [`ranges`] of them for a budget of memory; any task does any range.
 //! 3. [`cluster`] joins the pairs and writes every document's [`Fate`], [`fate_name`]: one task.
 //! 4. [`lines`] counts, range by range, in how many kept documents a line occurs; [`FrequentLines`] removes those in too many.
@@ -12,16 +12,16 @@
 //! of one language with an equal band key are *near*-duplicates, and so are those that a chain of such pairs joins; of the documents
 //! of such a cluster that are not exact duplicates of a smaller key, the one with the smallest key stays. Every dropped document so
 //! names one that has its text ([`Fate::Exact`]) or one that is kept ([`Fate::Near`]), and none of it depends on the order of
-//! documents, on chunks, ranges or threads.
+//! documents, on bundles, ranges or threads.
 //!
 //! All band keys live in one space of 64 bits. Among a billion documents, about 5 pairs meet there by chance; the same text is told
 //! by 128 bits.
 //!
 //! # Memory and disk, per million documents
 //! With B bands: sketches take 10·B + 18 bytes a document on disk (158 MB at 14 bands), 10 more for each long line.
-//! [`bands`] holds (16·B + 32)/R bytes a document (256 MB/R) in R ranges, and 12·1024/R bytes a chunk. [`cluster`] holds 4.1 MB,
+//! [`bands`] holds (16·B + 32)/R bytes a document (256 MB/R) in R ranges, and 12·1024/R bytes a bundle. [`cluster`] holds 4.1 MB,
 //! 64 bytes for each cluster of two or more and 16 to 56 for each document whose text another has. [`lines`] holds 16 bytes for each
-//! long line of a range and chunk that it occurs in; [`FrequentLines`] 10 bytes for each line to be removed.
+//! long line of a range and bundle that it occurs in; [`FrequentLines`] 10 bytes for each line to be removed.
 //! `cargo run --release -p essaim-corpus --example dedup_memory` measures it.
 
 mod cluster;
@@ -44,7 +44,7 @@ pub use lines::{FrequentLines, Removed, lines};
 pub use sketch::{Scratch, Sketch, Sketcher};
 pub use sketches::{PREFIXES, write_sketches};
 
-use crate::chunk::{ChunkId, ChunkInfo, Key};
+use crate::bundle::{BundleId, BundleInfo, Key};
 use crate::verdict::Rejection;
 use serde::{Deserialize, Serialize};
 
@@ -84,8 +84,8 @@ impl Fate {
     }
 }
 
-/// Names the sketches of a chunk.
-pub fn sketch_name(id: ChunkId) -> String {
+/// Names the sketches of a bundle.
+pub fn sketch_name(id: BundleId) -> String {
     format!("ingest/{id}.sketch")
 }
 
@@ -94,8 +94,8 @@ pub fn edges_name(r: u32) -> String {
     format!("dedup/edges-{r:05}")
 }
 
-/// Names the fates of a chunk: `Vec<Fate>`, for [`crate::chunk::get`].
-pub fn fate_name(id: ChunkId) -> String {
+/// Names the fates of a bundle: `Vec<Fate>`, for [`crate::bundle::get`].
+pub fn fate_name(id: BundleId) -> String {
     format!("dedup/{id}.fate")
 }
 
@@ -107,38 +107,38 @@ pub fn lines_name(r: u32) -> String {
 /// How many ranges keep [`bands`] and [`lines`] within a budget of memory: the larger of documents × (16·bands + 32) and, with lines
 /// on, text bytes ÷ chars_min × 16, each divided by the budget, rounded up; 1 to [`PREFIXES`]. The first is what `bands` holds; the
 /// second bounds `lines`, as no text has more long lines.
-pub fn ranges(chunks: &[ChunkInfo], config: &DedupConfig, budget: u64) -> u32 {
-    let sum = |part: fn(&ChunkInfo) -> u64| chunks.iter().map(part).fold(0, u64::saturating_add);
+pub fn ranges(bundles: &[BundleInfo], config: &DedupConfig, budget: u64) -> u32 {
+    let sum = |part: fn(&BundleInfo) -> u64| bundles.iter().map(part).fold(0, u64::saturating_add);
     let bands = if config.minhash { u64::from(config.bands) * edges::NEAR_BYTES } else { 0 };
-    let keys = sum(|chunk| u64::from(chunk.documents)).saturating_mul(bands + edges::EXACT_BYTES);
-    let long = sum(|chunk| chunk.text_bytes) / u64::from(config.lines.chars_min.max(1));
+    let keys = sum(|bundle| u64::from(bundle.documents)).saturating_mul(bands + edges::EXACT_BYTES);
+    let long = sum(|bundle| bundle.text_bytes) / u64::from(config.lines.chars_min.max(1));
     let lines = if config.lines.on() { long.saturating_mul(lines::LINE_BYTES) } else { 0 };
     keys.max(lines).div_ceil(budget.max(1)).clamp(1, u64::from(PREFIXES)) as u32
 }
 
-/// Numbers all documents: chunk by chunk, by id, and within a chunk by place.
+/// Numbers all documents: bundle by bundle, by id, and within a bundle by place.
 #[derive(Debug)]
 struct Numbering {
-    chunks: Vec<(ChunkInfo, u64)>,
+    bundles: Vec<(BundleInfo, u64)>,
     documents: u64,
 }
 
 impl Numbering {
-    fn new(chunks: &[ChunkInfo]) -> Numbering {
-        let mut sorted = chunks.to_vec();
+    fn new(bundles: &[BundleInfo]) -> Numbering {
+        let mut sorted = bundles.to_vec();
         sorted.sort_unstable();
         let mut documents = 0;
-        let mut based = |chunk: ChunkInfo| {
+        let mut based = |bundle: BundleInfo| {
             let base = documents;
-            documents += u64::from(chunk.documents);
-            (chunk, base)
+            documents += u64::from(bundle.documents);
+            (bundle, base)
         };
-        Numbering { chunks: sorted.into_iter().map(&mut based).collect(), documents }
+        Numbering { bundles: sorted.into_iter().map(&mut based).collect(), documents }
     }
 
-    /// Chunks, each with the number of its first document.
-    fn chunks(&self) -> impl Iterator<Item = (ChunkInfo, u64)> + '_ {
-        self.chunks.iter().copied()
+    /// Bundles, each with the number of its first document.
+    fn bundles(&self) -> impl Iterator<Item = (BundleInfo, u64)> + '_ {
+        self.bundles.iter().copied()
     }
 
     fn documents(&self) -> u64 {

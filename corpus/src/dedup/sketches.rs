@@ -1,19 +1,19 @@
-//! The sketches of a chunk as one object, of which a range of the space of hashes can be read.
+//! The sketches of a bundle as one object, of which a range of the space of hashes can be read.
 //!
 //! ```text
 //! head    "ESSKET1\n" · documents u32 · near pairs u32 · exact pairs u32 · check of the pairs u32
 //! index   of the keys, then of the lines, each 1025 times: place u32 · 64-bit entries u32 · check u32
-//! pairs   of documents within the chunk: near, then exact: u16 · u16
+//! pairs   of documents within the bundle: near, then exact: u16 · u16
 //! keys    by the key's first 10 bits: band keys, each u64 · u16 (the first document with it); then exact keys, each u128 · u16
 //! lines   by the hash's first 10 bits: u64 · u16, every document that has the line
 //! ```
-//! All little-endian. Documents of one chunk that share a key are pairs already, and only the first of them has the key's entry: a
-//! text that a million documents share leaves one entry a chunk. On disk: 10 bytes a band key, 18 an exact key, 10 a line and
-//! 24 KiB a chunk: 158 MB per million documents with the default settings, before lines.
+//! All little-endian. Documents of one bundle that share a key are pairs already, and only the first of them has the key's entry: a
+//! text that a million documents share leaves one entry a bundle. On disk: 10 bytes a band key, 18 an exact key, 10 a line and
+//! 24 KiB a bundle: 158 MB per million documents with the default settings, before lines.
 
 use super::sketch::Sketch;
 use super::union::Forest;
-use crate::chunk::CHUNK_DOCUMENTS_MAX;
+use crate::bundle::BUNDLE_DOCUMENTS_MAX;
 use crate::store::{Store, StoreError};
 use std::ops::Range;
 
@@ -51,7 +51,7 @@ pub(super) struct Slice {
     pub(super) exact: Vec<(u128, u16)>,
 }
 
-/// Pairs of documents within a chunk: a forest, each tree's smallest with every other.
+/// Pairs of documents within a bundle: a forest, each tree's smallest with every other.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pairs {
     pub(super) near: Vec<(u16, u16)>,
@@ -119,15 +119,15 @@ fn section(bytes: &mut Vec<u8>, index_at: usize, near: &[(u64, u16)], exact: &[(
     }
 }
 
-/// Writes the sketches of a chunk's documents, in the order of their keys.
+/// Writes the sketches of a bundle's documents, in the order of their keys.
 ///
 /// # Errors
-/// [`StoreError`], also for more documents or hashes than a chunk can have.
+/// [`StoreError`], also for more documents or hashes than a bundle can have.
 pub fn write_sketches(store: &Store, name: &str, sketches: &[Sketch]) -> Result<(), StoreError> {
     let lines: usize = sketches.iter().map(|sketch| sketch.lines.len()).sum();
     let bands: usize = sketches.iter().map(|sketch| sketch.bands.len()).sum();
-    if sketches.len() > CHUNK_DOCUMENTS_MAX || (lines + bands) * NEAR >= 1 << 31 {
-        let found = format!("{} documents with {} hashes, too many for a chunk", sketches.len(), lines + bands);
+    if sketches.len() > BUNDLE_DOCUMENTS_MAX || (lines + bands) * NEAR >= 1 << 31 {
+        let found = format!("{} documents with {} hashes, too many for a bundle", sketches.len(), lines + bands);
         return Err(store.damaged(name, found));
     }
     let numbered = || sketches.iter().zip(0..=u16::MAX);
@@ -218,19 +218,19 @@ pub(super) fn read(
         && slice.near.iter().all(|&(key, document)| known(document) && range.contains(&((key >> SHIFT) as usize)));
     match whole && slice.exact.iter().all(|&(_, document)| known(document)) {
         true => Ok(slice),
-        false => Err(damaged("hashes out of order, or of documents that its chunk does not have")),
+        false => Err(damaged("hashes out of order, or of documents that its bundle does not have")),
     }
 }
 
-/// Reads the pairs within a chunk of `documents` documents.
+/// Reads the pairs within a bundle of `documents` documents.
 pub(super) fn pairs(store: &Store, name: &str, documents: u32) -> Result<Pairs, StoreError> {
     let head = store.get_range(name, 0..HEAD as u64)?;
     let [found, near, exact, sum] = [8, 12, 16, 20].map(|at| u32_at(&head, at));
     if &head[..8] != MAGIC {
-        return Err(store.damaged(name, "not the sketches of a chunk"));
+        return Err(store.damaged(name, "not the sketches of a bundle"));
     }
     if found != documents || near > documents || exact > documents {
-        return Err(store.damaged(name, format!("sketches of {found} documents, its chunk has {documents}")));
+        return Err(store.damaged(name, format!("sketches of {found} documents, its bundle has {documents}")));
     }
     let begin = (HEAD + 2 * INDEX) as u64;
     let bytes = store.get_range(name, begin..begin + 4 * (u64::from(near) + u64::from(exact)))?;
@@ -243,7 +243,7 @@ pub(super) fn pairs(store: &Store, name: &str, documents: u32) -> Result<Pairs, 
         Pairs { near: near.chunks_exact(4).map(pair).collect(), exact: exact.chunks_exact(4).map(pair).collect() };
     match pairs.near.iter().chain(&pairs.exact).all(|&(a, b)| a < b && u32::from(b) < documents) {
         true => Ok(pairs),
-        false => Err(store.damaged(name, "pairs of documents that its chunk does not have")),
+        false => Err(store.damaged(name, "pairs of documents that its bundle does not have")),
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
         assert!(read_all(&store, Section::Keys, 3).unwrap().near.is_empty());
         assert_eq!(pairs(&store, "x", 0).unwrap(), Pairs::default());
         let refusal = pairs(&store, "x", 1).unwrap_err().to_string();
-        assert!(refusal.contains("sketches of 0 documents, its chunk has 1"), "{refusal}");
+        assert!(refusal.contains("sketches of 0 documents, its bundle has 1"), "{refusal}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The search as a whole, against a search of all pairs.
 
 use super::*;
-use crate::chunk::{self, Keyed, Rows, keys_name};
+use crate::bundle::{self, Keyed, Rows, keys_name};
 use crate::document::{Document, Meta};
 use crate::store::{Store, StoreError};
 use proptest::prelude::*;
@@ -22,46 +22,46 @@ fn keyed(number: usize, (language, license, text): &Plain) -> Keyed {
     Keyed { key: Key::of(&document), document, notes: Default::default() }
 }
 
-/// Ingests documents into chunks as `place` says, and runs all stages in `ranges` ranges.
+/// Ingests documents into bundles as `place` says, and runs all stages in `ranges` ranges.
 fn run(
     store: &Store,
     documents: &[Keyed],
     place: impl Fn(usize) -> u32,
     config: &DedupConfig,
     ranges: u32,
-) -> (Vec<ChunkInfo>, Clusters) {
+) -> (Vec<BundleInfo>, Clusters) {
     let mut parts: BTreeMap<u32, Vec<Keyed>> = BTreeMap::new();
     for (number, keyed) in documents.iter().enumerate() {
         parts.entry(place(number)).or_default().push(keyed.clone());
     }
     let sketcher = Sketcher::new(config);
-    let mut chunks = Vec::new();
+    let mut bundles = Vec::new();
     for (part, mut documents) in parts {
         documents.sort_by_key(|keyed| keyed.key);
         let mut scratch = Scratch::default();
         let mut sketch = |keyed: &Keyed| sketcher.sketch(&keyed.document.language, &keyed.document.text, &mut scratch);
         let sketches: Vec<Sketch> = documents.iter().map(&mut sketch).collect();
-        let id = ChunkId { unit: part / 2, part: part % 2 };
-        let built = chunk::build(documents);
+        let id = BundleId { unit: part / 2, part: part % 2 };
+        let built = bundle::build(documents);
         write_sketches(store, &sketch_name(id), &sketches).unwrap();
-        chunk::put(store, &keys_name("ingest", id), &built.rows).unwrap();
-        chunks.push(ChunkInfo { id, documents: built.rows.rows.len() as u32, text_bytes: built.text_bytes });
+        bundle::put(store, &keys_name("ingest", id), &built.rows).unwrap();
+        bundles.push(BundleInfo { id, documents: built.rows.rows.len() as u32, text_bytes: built.text_bytes });
     }
-    // Neither the order of ranges nor that of chunks matters.
-    chunks.reverse();
+    // Neither the order of ranges nor that of bundles matters.
+    bundles.reverse();
     (0..ranges).rev().for_each(|r| {
-        bands(store, &chunks, r, ranges).unwrap();
+        bands(store, &bundles, r, ranges).unwrap();
     });
-    let clusters = cluster(store, &chunks, ranges).unwrap();
-    (chunks, clusters)
+    let clusters = cluster(store, &bundles, ranges).unwrap();
+    (bundles, clusters)
 }
 
-/// The fates of all documents by key; of those with equal keys, in the order of chunks.
-fn fates(store: &Store, chunks: &[ChunkInfo]) -> Vec<(Key, Fate)> {
+/// The fates of all documents by key; of those with equal keys, in the order of bundles.
+fn fates(store: &Store, bundles: &[BundleInfo]) -> Vec<(Key, Fate)> {
     let mut all = Vec::new();
-    for chunk in chunks {
-        let rows: Rows = chunk::get(store, &keys_name("ingest", chunk.id)).unwrap();
-        let fates: Vec<Fate> = chunk::get(store, &fate_name(chunk.id)).unwrap();
+    for bundle in bundles {
+        let rows: Rows = bundle::get(store, &keys_name("ingest", bundle.id)).unwrap();
+        let fates: Vec<Fate> = bundle::get(store, &fate_name(bundle.id)).unwrap();
         assert_eq!(rows.rows.len(), fates.len());
         all.extend(rows.rows.iter().map(|row| row.key).zip(fates));
     }
@@ -134,9 +134,9 @@ fn documents(picked: &[(u8, u8, bool)]) -> Vec<Keyed> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn fates_are_those_of_all_pairs_whatever_the_chunks_and_ranges(
+    fn fates_are_those_of_all_pairs_whatever_the_bundles_and_ranges(
         picked in prop::collection::vec((0u8..3, 0u8..8, prop::bool::weighted(0.3)), 1..24),
-        chunks in 1u32..6,
+        bundles in 1u32..6,
         ranges in prop::sample::select(vec![1u32, 2, 5, 64, 1024]),
         exact: bool,
         minhash in prop::bool::weighted(0.8),
@@ -146,7 +146,7 @@ proptest! {
         // Few bands, so that some pairs match and some do not.
         let config = DedupConfig { exact, minhash, bands: 3, rows, ..Default::default() };
         let store = Store::in_memory().unwrap();
-        let (infos, clusters) = run(&store, &documents, |number| (number as u32 * 7) % chunks, &config, ranges);
+        let (infos, clusters) = run(&store, &documents, |number| (number as u32 * 7) % bundles, &config, ranges);
         let found = fates(&store, &infos);
         prop_assert_eq!(&found, &oracle(&documents, &config));
         let sizes: u64 = clusters.sizes.iter().map(|(size, count)| size * count).sum();
@@ -170,8 +170,8 @@ fn a_text_counts_as_exact_across_languages_and_as_near_within_one() {
     ];
     let documents: Vec<Keyed> = plain.iter().enumerate().map(|(number, plain)| keyed(number, plain)).collect();
     let store = Store::in_memory().unwrap();
-    let (chunks, clusters) = run(&store, &documents, |number| number as u32, &DedupConfig::default(), 3);
-    let found: BTreeMap<Key, Fate> = fates(&store, &chunks).into_iter().collect();
+    let (bundles, clusters) = run(&store, &documents, |number| number as u32, &DedupConfig::default(), 3);
+    let found: BTreeMap<Key, Fate> = fates(&store, &bundles).into_iter().collect();
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| documents[i].key);
     let (exact, other, near) = if a < b { (b, a, c) } else { (a, b, d) };
     assert_eq!(found[&exact], Fate::Exact { of: other });
@@ -188,11 +188,11 @@ fn one_document_read_twice_stays_once_under_the_same_licence() {
     let twice = |order: [&'static str; 2]| {
         let documents = order.map(|license| keyed(0, &("fr", license, "a b c d e f".into())));
         let store = Store::in_memory().unwrap();
-        let (chunks, _) = run(&store, &documents, |number| number as u32, &DedupConfig::default(), 1);
-        let kept = |chunk: &&ChunkInfo| chunk::get::<Vec<Fate>>(&store, &fate_name(chunk.id)).unwrap()[0].is_kept();
-        let kept: Vec<&ChunkInfo> = chunks.iter().filter(kept).collect();
+        let (bundles, _) = run(&store, &documents, |number| number as u32, &DedupConfig::default(), 1);
+        let kept = |bundle: &&BundleInfo| bundle::get::<Vec<Fate>>(&store, &fate_name(bundle.id)).unwrap()[0].is_kept();
+        let kept: Vec<&BundleInfo> = bundles.iter().filter(kept).collect();
         assert_eq!(kept.len(), 1);
-        let rows: Rows = chunk::get(&store, &keys_name("ingest", kept[0].id)).unwrap();
+        let rows: Rows = bundle::get(&store, &keys_name("ingest", kept[0].id)).unwrap();
         rows.license(&rows.rows[0]).to_owned()
     };
     assert_eq!(twice(["MIT", "CC0-1.0"]), twice(["CC0-1.0", "MIT"]));
@@ -212,8 +212,8 @@ fn lines_in_many_kept_documents_are_found_and_removed() {
         let config = DedupConfig { minhash: false, lines: lines_config, ..Default::default() };
         for ranges in [1, 9] {
             let store = Store::in_memory().unwrap();
-            let (chunks, _) = run(&store, &documents, |number| number as u32 % 3, &config, ranges);
-            let sum: u64 = (0..ranges).map(|r| lines(&store, &chunks, &config, r, ranges).unwrap()).sum();
+            let (bundles, _) = run(&store, &documents, |number| number as u32 % 3, &config, ranges);
+            let sum: u64 = (0..ranges).map(|r| lines(&store, &bundles, &config, r, ranges).unwrap()).sum();
             assert_eq!(sum, found, "{documents_max} {ranges}");
             let frequent = FrequentLines::load(&store, &config, ranges).unwrap();
             assert_eq!(frequent.len() as u64, found);
@@ -229,9 +229,9 @@ fn lines_in_many_kept_documents_are_found_and_removed() {
 fn damaged_and_missing_objects_are_named() {
     let store = Store::in_memory().unwrap();
     let config = DedupConfig { lines: LinesConfig { documents_max: 1, chars_min: 8 }, ..Default::default() };
-    let (chunks, _) =
+    let (bundles, _) =
         run(&store, &documents(&[(0, 0, false), (0, 1, false), (1, 0, false)]), |n| n as u32 % 2, &config, 2);
-    let id = chunks[0].id;
+    let id = bundles[0].id;
     let names = [sketch_name(id), keys_name("ingest", id), fate_name(id), edges_name(1)];
     for name in &names {
         let whole = store.get(name).unwrap();
@@ -242,12 +242,12 @@ fn damaged_and_missing_objects_are_named() {
             }
             let stages = || -> Result<(), StoreError> {
                 if *name == sketch_name(id) {
-                    bands(&store, &chunks, 0, 1)?;
+                    bands(&store, &bundles, 0, 1)?;
                 }
                 if *name == fate_name(id) {
-                    return lines(&store, &chunks, &config, 0, 1).map(drop);
+                    return lines(&store, &bundles, &config, 0, 1).map(drop);
                 }
-                cluster(&store, &chunks, 2).map(drop)
+                cluster(&store, &bundles, 2).map(drop)
             };
             let error = stages().unwrap_err();
             store.put(name, whole.clone()).unwrap();
@@ -259,21 +259,21 @@ fn damaged_and_missing_objects_are_named() {
         let refusal = failure(Some(b"nothing of the kind, only a text that is here".to_vec()));
         assert!(refusal.contains(name.as_str()), "{refusal}");
     }
-    let fewer: Vec<ChunkInfo> = chunks.iter().map(|chunk| ChunkInfo { documents: 7, ..*chunk }).collect();
+    let fewer: Vec<BundleInfo> = bundles.iter().map(|bundle| BundleInfo { documents: 7, ..*bundle }).collect();
     assert!(matches!(cluster(&store, &fewer, 2), Err(StoreError::Damaged { .. })));
     assert!(matches!(lines(&store, &fewer, &config, 0, 1), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
 fn ranges_keep_to_the_budget() {
-    let chunk = |documents, text_bytes| ChunkInfo { id: ChunkId { unit: 0, part: 0 }, documents, text_bytes };
-    let chunks = [chunk(50_000, 1 << 25), chunk(50_000, 1 << 25)];
+    let bundle = |documents, text_bytes| BundleInfo { id: BundleId { unit: 0, part: 0 }, documents, text_bytes };
+    let bundles = [bundle(50_000, 1 << 25), bundle(50_000, 1 << 25)];
     let mut config = DedupConfig::default();
     // 100,000 documents × 256 bytes.
-    assert_eq!(ranges(&chunks, &config, 25_600_000), 1);
-    assert_eq!(ranges(&chunks, &config, 25_599_999), 2);
-    assert_eq!(ranges(&chunks, &config, 1_280_000), 20);
-    assert_eq!((ranges(&chunks, &config, 0), ranges(&[], &config, 0)), (1024, 1));
+    assert_eq!(ranges(&bundles, &config, 25_600_000), 1);
+    assert_eq!(ranges(&bundles, &config, 25_599_999), 2);
+    assert_eq!(ranges(&bundles, &config, 1_280_000), 20);
+    assert_eq!((ranges(&bundles, &config, 0), ranges(&[], &config, 0)), (1024, 1));
     config.lines = LinesConfig { documents_max: 6, chars_min: 32 };
-    assert_eq!(ranges(&chunks, &config, 1 << 20), 32);
+    assert_eq!(ranges(&bundles, &config, 1 << 20), 32);
 }

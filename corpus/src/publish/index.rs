@@ -15,7 +15,7 @@
 //!
 //! A document has an entry for each of its copies in each mix, and for each piece. Readers search the file and hold none of it.
 
-use crate::chunk::Key;
+use crate::bundle::Key;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::PublishError;
 use super::columns::Rows;
-pub use crate::chunk::Fate;
+pub use crate::bundle::Fate;
 use std::io::Write;
 
 /// File name in a data set's folder.

@@ -9,7 +9,7 @@ use super::rejected::{Fate, REJECTED, RejectedWriter};
 use super::removed_facts;
 use super::scan::{self, ScanError};
 use super::{Credits, FileInfo, PublishError};
-use crate::chunk::Key;
+use crate::bundle::Key;
 use crate::dataset::{self, Dataset, HeldoutLine, OpenError};
 use crate::document::Document;
 use crate::facts::{FACTS, Facts};

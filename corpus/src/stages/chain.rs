@@ -1,7 +1,7 @@
 //! All that decides over a document by itself, in its order: removal, licence, rights, language, filters, personal data.
 
 use super::runner::{Fingerprint, fingerprint};
-use crate::chunk::{Fate, Key, Keyed, Notes};
+use crate::bundle::{Fate, Key, Keyed, Notes};
 use crate::config::{Config, ConfigError, Format, SourceConfig};
 use crate::document::Document;
 use crate::filters::{self, FilterSet, FilterSetError};

@@ -1,9 +1,9 @@
 //! After deduplication: duplicates dropped, lines that recur in many documents removed.
 
-use super::ingest::write_chunk;
+use super::ingest::write_bundle;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Fate, Keyed};
+use crate::bundle::{self, BundleInfo, Fate, Keyed};
 use crate::dedup::{self, FrequentLines};
 use crate::facts::LineFacts;
 use crate::tally::Tally;
@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 
 /// Name of the stage.
 pub const STAGE: &str = "clean";
-/// Hosts that a chunk counts at most, those with the most bytes.
+/// Hosts that a bundle counts at most, those with the most bytes.
 const HOSTS_MAX: usize = 10_000;
 
-/// What became of a chunk.
+/// What became of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cleaned {
-    /// The chunk as it is now.
-    pub chunk: ChunkInfo,
+    /// The bundle as it is now.
+    pub bundle: BundleInfo,
     /// Documents refused here.
     pub tally: Tally,
     /// Lines removed.
@@ -74,7 +74,7 @@ impl Kept {
         }
     }
 
-    /// Adds the figures of another chunk.
+    /// Adds the figures of another bundle.
     pub fn merge(&mut self, other: Kept) {
         other.parts.into_iter().for_each(|(key, (n, bytes))| add(self.parts.entry(key).or_default(), n, bytes));
         for (language, counts) in other.lengths {
@@ -115,34 +115,34 @@ fn year(date: &str) -> Option<u16> {
     (ends && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
-/// Cleans all chunks.
+/// Cleans all bundles.
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn run(
     runner: &Runner<'_>,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     lines: Option<&FrequentLines>,
     before: Fingerprint,
 ) -> Result<Vec<Cleaned>, BuildError> {
-    let items: Vec<Item> = chunks.iter().map(|chunk| item(chunk, before)).collect();
-    runner.run(STAGE, "dropping duplicates", &items, |i, _| clean(runner, &chunks[i], lines))
+    let items: Vec<Item> = bundles.iter().map(|bundle| item(bundle, before)).collect();
+    runner.run(STAGE, "dropping duplicates", &items, |i, _| clean(runner, &bundles[i], lines))
 }
 
-pub(super) fn item(chunk: &ChunkInfo, before: Fingerprint) -> Item {
+pub(super) fn item(bundle: &BundleInfo, before: Fingerprint) -> Item {
     Item {
-        name: chunk.id.to_string(),
-        weight: chunk.text_bytes.max(1),
-        fingerprint: fingerprint(STAGE, &(before, chunk)),
+        name: bundle.id.to_string(),
+        weight: bundle.text_bytes.max(1),
+        fingerprint: fingerprint(STAGE, &(before, bundle)),
     }
 }
 
-fn clean(runner: &Runner<'_>, chunk: &ChunkInfo, lines: Option<&FrequentLines>) -> Result<Cleaned, BuildError> {
+fn clean(runner: &Runner<'_>, bundle: &BundleInfo, lines: Option<&FrequentLines>) -> Result<Cleaned, BuildError> {
     let store = &runner.store;
-    let documents = chunk::read(store, &chunk::docs_name(super::ingest::STAGE, chunk.id), 0..=u64::MAX)?;
-    let fates: Vec<dedup::Fate> = chunk::get(store, &dedup::fate_name(chunk.id))?;
+    let documents = bundle::read(store, &bundle::docs_name(super::ingest::STAGE, bundle.id), 0..=u64::MAX)?;
+    let fates: Vec<dedup::Fate> = bundle::get(store, &dedup::fate_name(bundle.id))?;
     if fates.len() != documents.len() {
-        let name = chunk::docs_name(super::ingest::STAGE, chunk.id);
+        let name = bundle::docs_name(super::ingest::STAGE, bundle.id);
         return Err(store.damaged(&name, "it and its fates do not belong together").into());
     }
     let judge = |(keyed, fate): (Keyed, dedup::Fate)| judge(keyed, fate, lines);
@@ -165,9 +165,9 @@ fn clean(runner: &Runner<'_>, chunk: &ChunkInfo, lines: Option<&FrequentLines>) 
         }
     }
     figures.cut_hosts();
-    chunk::put(store, &chunk::fates_name(STAGE, chunk.id), &refused)?;
-    let chunk = write_chunk(runner, STAGE, chunk.id, kept)?;
-    Ok(Cleaned { chunk, tally, lines: removed, kept: figures })
+    bundle::put(store, &bundle::fates_name(STAGE, bundle.id), &refused)?;
+    let bundle = write_bundle(runner, STAGE, bundle.id, kept)?;
+    Ok(Cleaned { bundle, tally, lines: removed, kept: figures })
 }
 
 fn judge(mut keyed: Keyed, fate: dedup::Fate, lines: Option<&FrequentLines>) -> (Result<Keyed, Fate>, LineFacts) {

@@ -4,7 +4,7 @@ use super::clean;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use super::select::Cuts;
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Fate, Key, Keyed};
+use crate::bundle::{self, BundleInfo, Fate, Key, Keyed};
 use crate::decontaminate::NgramSet;
 use crate::tally::Tally;
 use crate::tokenizer::encode::Encoder;
@@ -20,7 +20,7 @@ pub const STAGE: &str = "encode";
 pub struct Encoded {
     /// Its key.
     pub key: Key,
-    /// Which of the chunk's parts it belongs to.
+    /// Which of the bundle's parts it belongs to.
     pub part: u16,
     /// Bytes of its text.
     pub text_bytes: u64,
@@ -28,16 +28,16 @@ pub struct Encoded {
     pub tokens: Vec<u32>,
 }
 
-/// Tokens of a chunk: its parts are its languages and sources.
+/// Tokens of a bundle: its parts are its languages and sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EncodedChunk {
+pub struct EncodedBundle {
     /// Language and source of each part.
     pub parts: Vec<(String, String)>,
     /// Its training documents, in the order of keys.
     pub documents: Vec<Encoded>,
 }
 
-/// What became of a chunk.
+/// What became of a bundle.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EncodedFacts {
     /// Training documents, bytes and tokens by language and source.
@@ -50,37 +50,37 @@ pub struct EncodedFacts {
     pub refused: Vec<Key>,
 }
 
-/// Encodes all chunks.
+/// Encodes all bundles.
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn run(
     runner: &Runner<'_>,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     cuts: &Cuts,
     encoder: &Encoder,
     before: Fingerprint,
 ) -> Result<Vec<EncodedFacts>, BuildError> {
     let ngrams = NgramSet::load(&runner.store, super::select::NGRAMS)?;
-    let item = |chunk: &ChunkInfo| Item {
-        name: chunk.id.to_string(),
-        weight: chunk.text_bytes.max(1),
-        fingerprint: fingerprint(STAGE, &(before, chunk)),
+    let item = |bundle: &BundleInfo| Item {
+        name: bundle.id.to_string(),
+        weight: bundle.text_bytes.max(1),
+        fingerprint: fingerprint(STAGE, &(before, bundle)),
     };
-    let items: Vec<Item> = chunks.iter().map(item).collect();
-    runner.run(STAGE, "encoding", &items, |i, advance| encode(runner, &chunks[i], cuts, encoder, &ngrams, advance))
+    let items: Vec<Item> = bundles.iter().map(item).collect();
+    runner.run(STAGE, "encoding", &items, |i, advance| encode(runner, &bundles[i], cuts, encoder, &ngrams, advance))
 }
 
 fn encode(
     runner: &Runner<'_>,
-    chunk: &ChunkInfo,
+    bundle: &BundleInfo,
     cuts: &Cuts,
     encoder: &Encoder,
     ngrams: &NgramSet,
     advance: &dyn Fn(u64),
 ) -> Result<EncodedFacts, BuildError> {
     let store = &runner.store;
-    let mut documents = chunk::read(store, &chunk::docs_name(clean::STAGE, chunk.id), 0..=u64::MAX)?;
+    let mut documents = bundle::read(store, &bundle::docs_name(clean::STAGE, bundle.id), 0..=u64::MAX)?;
     documents.retain(|keyed| !cuts.heldout(&keyed.document.language, &keyed.key));
     let mut facts = EncodedFacts::default();
     let mut refused = Vec::new();
@@ -97,11 +97,11 @@ fn encode(
             }
         }
     }
-    chunk::put(store, &chunk::fates_name(STAGE, chunk.id), &refused)?;
+    bundle::put(store, &bundle::fates_name(STAGE, bundle.id), &refused)?;
     let texts: Vec<&str> = kept.iter().map(|keyed| keyed.document.text.as_str()).collect();
     let tokens = encoder.encode_all(&texts, |_| {})?;
-    advance(chunk.text_bytes / 2);
-    let mut encoded = EncodedChunk::default();
+    advance(bundle.text_bytes / 2);
+    let mut encoded = EncodedBundle::default();
     for (keyed, tokens) in kept.iter().zip(tokens) {
         let document = &keyed.document;
         let part = (document.language.clone(), document.source.clone());
@@ -121,11 +121,11 @@ fn encode(
         });
         encoded.documents.push(Encoded { key: keyed.key, part: number as u16, text_bytes, tokens });
     }
-    chunk::put(store, &tokens_name(chunk), &encoded)?;
+    bundle::put(store, &tokens_name(bundle), &encoded)?;
     Ok(facts)
 }
 
-/// Where the tokens of a chunk lie.
-pub fn tokens_name(chunk: &ChunkInfo) -> String {
-    format!("{STAGE}/{}.tokens", chunk.id)
+/// Where the tokens of a bundle lie.
+pub fn tokens_name(bundle: &BundleInfo) -> String {
+    format!("{STAGE}/{}.tokens", bundle.id)
 }

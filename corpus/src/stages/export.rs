@@ -5,7 +5,7 @@ use super::encode::EncodedFacts;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use super::select::Cuts;
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Key, Keyed};
+use crate::bundle::{self, BundleInfo, Key, Keyed};
 use crate::publish::{Credits, FileInfo, parts};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -31,8 +31,8 @@ pub fn file_name(name: &str) -> String {
 }
 
 /// Ranges of keys: a number that follows from the documents alone.
-fn ranges(chunks: &[ChunkInfo]) -> u64 {
-    let text: u64 = chunks.iter().map(|chunk| chunk.text_bytes).sum();
+fn ranges(bundles: &[BundleInfo]) -> u64 {
+    let text: u64 = bundles.iter().map(|bundle| bundle.text_bytes).sum();
     text.div_ceil(RANGE_TEXT).max(1).next_power_of_two().min(1 << 20)
 }
 
@@ -48,30 +48,30 @@ pub(super) fn heads(range: u64, count: u64) -> RangeInclusive<u64> {
 /// [`BuildError`].
 pub fn run(
     runner: &Runner<'_>,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     cuts: &Cuts,
     encoded: &[EncodedFacts],
     texts: bool,
     before: Fingerprint,
 ) -> Result<Vec<Exported>, BuildError> {
-    let count = ranges(chunks);
+    let count = ranges(bundles);
     let item = |range: u64| Item {
         name: format!("{range:06}"),
         weight: 1,
         fingerprint: fingerprint(STAGE, &(before, range, count, texts)),
     };
     let items: Vec<Item> = (0..count).map(item).collect();
-    let refused: HashSet<Key> = encoded.iter().flat_map(|chunk| chunk.refused.iter().copied()).collect();
+    let refused: HashSet<Key> = encoded.iter().flat_map(|bundle| bundle.refused.iter().copied()).collect();
     runner.run(STAGE, "writing texts", &items, |i, _| {
         let heads = heads(i as u64, count);
         let mut documents = Vec::new();
-        for chunk in chunks {
-            let read = chunk::read(&runner.store, &chunk::docs_name(clean::STAGE, chunk.id), heads.clone())?;
+        for bundle in bundles {
+            let read = bundle::read(&runner.store, &bundle::docs_name(clean::STAGE, bundle.id), heads.clone())?;
             let trained =
                 |keyed: &Keyed| !cuts.heldout(&keyed.document.language, &keyed.key) && !refused.contains(&keyed.key);
             documents.extend(read.into_iter().filter(trained));
         }
-        chunk::sort(&mut documents);
+        bundle::sort(&mut documents);
         export(runner, i as u64, documents, texts)
     })
 }
@@ -95,13 +95,13 @@ fn export(runner: &Runner<'_>, range: u64, documents: Vec<Keyed>, texts: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::ChunkId;
+    use crate::bundle::BundleId;
 
     #[test]
     fn the_number_of_ranges_follows_from_the_text() {
-        let chunk = |text_bytes| ChunkInfo { id: ChunkId { unit: 0, part: 0 }, documents: 1, text_bytes };
-        assert_eq!([0, 1, RANGE_TEXT, RANGE_TEXT + 1].map(|bytes| ranges(&[chunk(bytes)])), [1, 1, 1, 2]);
-        assert_eq!(ranges(&[chunk(3 * RANGE_TEXT), chunk(3 * RANGE_TEXT)]), 8);
+        let bundle = |text_bytes| BundleInfo { id: BundleId { unit: 0, part: 0 }, documents: 1, text_bytes };
+        assert_eq!([0, 1, RANGE_TEXT, RANGE_TEXT + 1].map(|bytes| ranges(&[bundle(bytes)])), [1, 1, 1, 2]);
+        assert_eq!(ranges(&[bundle(3 * RANGE_TEXT), bundle(3 * RANGE_TEXT)]), 8);
         assert_eq!(heads(0, 1), 0..=u64::MAX);
         assert_eq!((heads(0, 4), heads(3, 4)), (0..=(1 << 62) - 1, 3 << 62..=u64::MAX));
     }

@@ -11,7 +11,7 @@ use super::runner::{Fingerprint, Runner};
 use super::select::{self, Cuts};
 use super::{clean, encode};
 use crate::build::{BuildError, Report};
-use crate::chunk::{self, ChunkInfo, Fate, Key};
+use crate::bundle::{self, BundleInfo, Fate, Key};
 use crate::config::Config;
 use crate::dataset::{self, HeldoutLine};
 use crate::facts::{Broken, FACTS, Facts, HostFacts, LicenseFacts, LineFacts, MixFacts, MixPart, TokenizerFacts};
@@ -40,15 +40,15 @@ pub struct Finishing<'a> {
     pub config: &'a Config,
     /// What was read.
     pub ingested: Vec<Ingested>,
-    /// Chunks with kept documents.
-    pub chunks: Vec<ChunkInfo>,
-    /// All chunks, also those of which no document was kept.
-    pub all_chunks: Vec<ChunkInfo>,
+    /// Bundles with kept documents.
+    pub bundles: Vec<BundleInfo>,
+    /// All bundles, also those of which no document was kept.
+    pub all_bundles: Vec<BundleInfo>,
     /// What is held out.
     pub cuts: Cuts,
     /// The tokenizer.
     pub learnt: Learnt,
-    /// What was encoded, by chunk.
+    /// What was encoded, by bundle.
     pub encoded: Vec<EncodedFacts>,
     /// Languages and sources that there are to train on.
     pub parts: Parts,
@@ -74,10 +74,10 @@ pub struct Finishing<'a> {
     pub vocab_size: u32,
 }
 
-/// Lines removed in all chunks.
+/// Lines removed in all bundles.
 pub fn line_facts(cleaned: &[Cleaned]) -> LineFacts {
     let mut sum = LineFacts::default();
-    for LineFacts { documents, lines, bytes } in cleaned.iter().map(|chunk| chunk.lines) {
+    for LineFacts { documents, lines, bytes } in cleaned.iter().map(|bundle| bundle.lines) {
         sum.documents += documents;
         sum.lines += lines;
         sum.bytes += bytes;
@@ -89,7 +89,7 @@ pub fn line_facts(cleaned: &[Cleaned]) -> LineFacts {
 pub fn mix_facts(plans: &[Plan], placed: &[PlacedFacts]) -> Vec<MixFacts> {
     let facts = |(i, plan): (usize, &Plan)| {
         let mut parts = BTreeMap::<(String, String), MixPart>::new();
-        for (name, part) in placed.iter().filter_map(|chunk| chunk.mixes.get(i)).flatten() {
+        for (name, part) in placed.iter().filter_map(|bundle| bundle.mixes.get(i)).flatten() {
             let sum = parts.entry(name.clone()).or_insert_with(|| MixPart {
                 language: part.language.clone(),
                 source: part.source.clone(),
@@ -117,7 +117,7 @@ pub fn run(
     before: Fingerprint,
 ) -> Result<Option<Report>, BuildError> {
     let texts = done.config.publish.texts;
-    let exported = export::run(runner, &done.chunks, &done.cuts, &done.encoded, texts, before)?;
+    let exported = export::run(runner, &done.bundles, &done.cuts, &done.encoded, texts, before)?;
     if runner.task.index != 0 {
         return Ok(None);
     }
@@ -175,7 +175,7 @@ impl Finishing<'_> {
     /// What is trained on in any mix, by source and language; a document that comes several times counts once.
     fn sources(&self) -> Vec<SourceSummary> {
         let mut licenses = BTreeMap::<(&String, &String), BTreeSet<&String>>::new();
-        for (language, source, license) in self.encoded.iter().flat_map(|chunk| chunk.licenses.keys()) {
+        for (language, source, license) in self.encoded.iter().flat_map(|bundle| bundle.licenses.keys()) {
             licenses.entry((language, source)).or_default().insert(license);
         }
         let used = |part: &(String, String)| {
@@ -196,7 +196,7 @@ impl Finishing<'_> {
     }
 
     fn write_heldout(&self, runner: &Runner<'_>, staging: &Staging) -> Result<(), BuildError> {
-        let documents = select::heldout(runner, &self.chunks, &self.cuts)?;
+        let documents = select::heldout(runner, &self.bundles, &self.cuts)?;
         for documents in documents.chunk_by(|a, b| a.document.language == b.document.language) {
             let mut bytes = Vec::new();
             for keyed in documents {
@@ -250,7 +250,7 @@ impl Finishing<'_> {
         let (mut entries, mut shard) = (Vec::new(), 0);
         for (plan, &ranges) in self.plans.iter().zip(&self.ranges) {
             for places in 0..ranges as usize {
-                let contents: Contents = chunk::get(&runner.store, &pack::contents_name(&plan.name, places))?;
+                let contents: Contents = bundle::get(&runner.store, &pack::contents_name(&plan.name, places))?;
                 for documents in contents.shards {
                     let entry = |(document, piece): (usize, pack::Piece)| Entry {
                         key: piece.key,
@@ -285,9 +285,9 @@ impl Finishing<'_> {
     /// Writes what was refused and why, sorted by a hash of the id and then by everything else.
     fn write_rejected(&self, runner: &Runner<'_>, staging: &Staging) -> Result<FileInfo, BuildError> {
         let ingested =
-            self.ingested.iter().flat_map(|unit| &unit.fates).map(|id| chunk::fates_name(ingest::STAGE, *id));
-        let cleaned = self.all_chunks.iter().map(|chunk| chunk::fates_name(clean::STAGE, chunk.id));
-        let encoded = self.chunks.iter().map(|chunk| chunk::fates_name(encode::STAGE, chunk.id));
+            self.ingested.iter().flat_map(|unit| &unit.fates).map(|id| bundle::fates_name(ingest::STAGE, *id));
+        let cleaned = self.all_bundles.iter().map(|bundle| bundle::fates_name(clean::STAGE, bundle.id));
+        let encoded = self.bundles.iter().map(|bundle| bundle::fates_name(encode::STAGE, bundle.id));
         let names: Vec<String> = ingested.chain(cleaned).chain(encoded).collect();
         let count = self.tally.sum(|key| key.rule != crate::tally::READ).documents;
         let ranges = count.div_ceil(SORTED_MAX).max(1).next_power_of_two();
@@ -297,7 +297,7 @@ impl Finishing<'_> {
             let heads = export::heads(range, ranges);
             let mut fates = Vec::new();
             for name in &names {
-                let some: Vec<Fate> = chunk::get(&runner.store, name)?;
+                let some: Vec<Fate> = bundle::get(&runner.store, name)?;
                 let hashed = some.into_iter().map(|fate| (id_head(&fate.id), fate));
                 fates.extend(hashed.filter(|(head, _)| heads.contains(head)));
             }
@@ -312,7 +312,7 @@ impl Finishing<'_> {
     fn facts(&self, exported: &[Exported], hash: Hash) -> Facts {
         let mut tally = self.tally.clone();
         let mut kept = self.kept.parts.clone();
-        for (key, count) in self.encoded.iter().flat_map(|chunk| chunk.tally.rows()) {
+        for (key, count) in self.encoded.iter().flat_map(|bundle| bundle.tally.rows()) {
             if let Some(left) = kept.get_mut(&(key.language.clone(), key.source.clone())) {
                 *left = (left.0.saturating_sub(count.documents), left.1.saturating_sub(count.bytes));
             }
@@ -356,7 +356,8 @@ impl Finishing<'_> {
 
     fn licenses(&self) -> Vec<LicenseFacts> {
         let mut sums = BTreeMap::<(&String, &String, &String), (u64, u64)>::new();
-        for ((language, source, license), (documents, bytes)) in self.encoded.iter().flat_map(|chunk| &chunk.licenses) {
+        for ((language, source, license), (documents, bytes)) in self.encoded.iter().flat_map(|bundle| &bundle.licenses)
+        {
             let sum = sums.entry((license, source, language)).or_default();
             sum.0 += documents;
             sum.1 += bytes;

@@ -1,9 +1,9 @@
-//! The first stage: from an input file to chunks of documents that every filter let through.
+//! The first stage: from an input file to bundles of documents that every filter let through.
 
 use super::chain::Chain;
 use super::runner::{Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::chunk::{self, CHUNK_DOCUMENTS_MAX, CHUNK_TEXT, ChunkId, ChunkInfo, Fate, Keyed};
+use crate::bundle::{self, BUNDLE_DOCUMENTS_MAX, BUNDLE_TEXT, BundleId, BundleInfo, Fate, Keyed};
 use crate::config::Config;
 use crate::dedup;
 use crate::document::Document;
@@ -28,10 +28,10 @@ const BROKEN_NAMED_MAX: usize = 100;
 /// What became of an input file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ingested {
-    /// Its chunks.
-    pub chunks: Vec<ChunkInfo>,
+    /// Its bundles.
+    pub bundles: Vec<BundleInfo>,
     /// Objects with its refused documents, by number.
-    pub fates: Vec<ChunkId>,
+    pub fates: Vec<BundleId>,
     /// Documents read and refused.
     pub tally: Tally,
     /// Files and rows that could not be read; at most [`BROKEN_NAMED_MAX`].
@@ -174,7 +174,7 @@ impl Ingestion<'_> {
                     self.done.tally.document(&keyed.document.source, &language, READ, bytes);
                     self.kept_text += keyed.document.text.len() as u64;
                     self.kept.push(keyed);
-                    if self.kept.len() >= CHUNK_DOCUMENTS_MAX || self.kept_text >= CHUNK_TEXT {
+                    if self.kept.len() >= BUNDLE_DOCUMENTS_MAX || self.kept_text >= BUNDLE_TEXT {
                         self.flush_kept()?;
                     }
                 }
@@ -192,10 +192,10 @@ impl Ingestion<'_> {
     }
 
     fn flush_kept(&mut self) -> Result<(), BuildError> {
-        let id = ChunkId { unit: self.number, part: self.done.chunks.len() as u32 };
+        let id = BundleId { unit: self.number, part: self.done.bundles.len() as u32 };
         let mut kept = std::mem::take(&mut self.kept);
         self.kept_text = 0;
-        chunk::sort(&mut kept);
+        bundle::sort(&mut kept);
         let sketcher = dedup::Sketcher::new(&self.config.dedup);
         let sketches: Vec<dedup::Sketch> = kept
             .par_iter()
@@ -204,14 +204,14 @@ impl Ingestion<'_> {
             })
             .collect();
         dedup::write_sketches(&self.runner.store, &dedup::sketch_name(id), &sketches)?;
-        let info = write_chunk(self.runner, STAGE, id, kept)?;
-        self.done.chunks.push(info);
+        let info = write_bundle(self.runner, STAGE, id, kept)?;
+        self.done.bundles.push(info);
         Ok(())
     }
 
     fn flush_refused(&mut self) -> Result<(), BuildError> {
-        let id = ChunkId { unit: self.number, part: self.done.fates.len() as u32 };
-        chunk::put(&self.runner.store, &chunk::fates_name(STAGE, id), &std::mem::take(&mut self.refused))?;
+        let id = BundleId { unit: self.number, part: self.done.fates.len() as u32 };
+        bundle::put(&self.runner.store, &bundle::fates_name(STAGE, id), &std::mem::take(&mut self.refused))?;
         self.done.fates.push(id);
         Ok(())
     }
@@ -228,16 +228,16 @@ impl Ingestion<'_> {
     }
 }
 
-/// Writes the objects of a chunk.
-pub(super) fn write_chunk(
+/// Writes the objects of a bundle.
+pub(super) fn write_bundle(
     runner: &Runner<'_>,
     stage: &str,
-    id: ChunkId,
+    id: BundleId,
     documents: Vec<Keyed>,
-) -> Result<ChunkInfo, BuildError> {
+) -> Result<BundleInfo, BuildError> {
     let count = documents.len() as u32;
-    let built = chunk::build(documents);
-    runner.store.put(&chunk::docs_name(stage, id), built.docs)?;
-    chunk::put(&runner.store, &chunk::keys_name(stage, id), &built.rows)?;
-    Ok(ChunkInfo { id, documents: count, text_bytes: built.text_bytes })
+    let built = bundle::build(documents);
+    runner.store.put(&bundle::docs_name(stage, id), built.docs)?;
+    bundle::put(&runner.store, &bundle::keys_name(stage, id), &built.rows)?;
+    Ok(BundleInfo { id, documents: count, text_bytes: built.text_bytes })
 }

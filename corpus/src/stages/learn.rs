@@ -4,7 +4,7 @@ use super::clean::Kept;
 use super::runner::{Fingerprint, Runner, fingerprint};
 use super::select::{self, Cuts};
 use crate::build::{BuildError, single};
-use crate::chunk::{ChunkInfo, Key};
+use crate::bundle::{BundleInfo, Key};
 use crate::config::Config;
 use crate::facts::{Fertility, HeldoutFacts};
 use crate::shards;
@@ -43,7 +43,7 @@ pub struct Learnt {
 pub fn run(
     runner: &Runner<'_>,
     config: &Config,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     cuts: &Cuts,
     kept: &Kept,
     before: Fingerprint,
@@ -55,11 +55,11 @@ pub fn run(
             Some(bytes) => bytes.clone(),
             None => {
                 let bytes_max = config.tokenizer.sample_bytes_max;
-                let sample = select::sample(runner, chunks, cuts, kept, &config.mix.largest, bytes_max)?;
+                let sample = select::sample(runner, bundles, cuts, kept, &config.mix.largest, bytes_max)?;
                 train::train(&sample, config.tokenizer.vocab_size)?
             }
         };
-        heldout(runner, config, chunks, cuts, tokenizer)
+        heldout(runner, config, bundles, cuts, tokenizer)
     })?;
     Ok(learnt.pop().unwrap_or_default())
 }
@@ -67,14 +67,14 @@ pub fn run(
 fn heldout(
     runner: &Runner<'_>,
     config: &Config,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     cuts: &Cuts,
     tokenizer: Vec<u8>,
 ) -> Result<Learnt, BuildError> {
     let encoder = Encoder::new(&tokenizer)?;
     let others = super::fertility::others(config)?;
     let mut learnt = Learnt { tokenizer, lossless: true, ..Learnt::default() };
-    let documents = select::heldout(runner, chunks, cuts)?;
+    let documents = select::heldout(runner, bundles, cuts)?;
     for documents in documents.chunk_by(|a, b| a.document.language == b.document.language) {
         let language = documents[0].document.language.clone();
         let texts: Vec<&str> = documents.iter().map(|keyed| keyed.document.text.as_str()).collect();

@@ -3,7 +3,7 @@
 use super::place::{self, PlacedFacts};
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Key};
+use crate::bundle::{self, BundleInfo, Key};
 use crate::mix::Plan;
 use crate::shards::{self, Shard};
 use essaim_protocol::dataset::ShardInfo;
@@ -42,8 +42,8 @@ pub struct Packed {
 
 /// What is packed.
 pub struct Packing<'a> {
-    /// The chunks that were placed.
-    pub chunks: &'a [ChunkInfo],
+    /// The bundles that were placed.
+    pub bundles: &'a [BundleInfo],
     /// What was said of them.
     pub facts: &'a [PlacedFacts],
     /// The mixes.
@@ -95,7 +95,7 @@ pub fn shard_name(info: &ShardInfo) -> String {
 
 fn pack(runner: &Runner<'_>, packing: &Packing<'_>, (mix, range): (usize, usize)) -> Result<Packed, BuildError> {
     let name = packing.plans[mix].name.as_str();
-    let placed = place::read(&runner.store, packing.chunks, packing.facts, (mix, name), range)?;
+    let placed = place::read(&runner.store, packing.bundles, packing.facts, (mix, name), range)?;
     let (mut packed, mut contents) = (Packed::default(), Contents::default());
     let cut: Vec<(Piece, Cow<'_, [u32]>)> = placed
         .iter()
@@ -114,7 +114,7 @@ fn pack(runner: &Runner<'_>, packing: &Packing<'_>, (mix, range): (usize, usize)
         packed.shards.push(shard.info);
         Ok(())
     })?;
-    chunk::put(&runner.store, &contents_name(name, range), &contents)?;
+    bundle::put(&runner.store, &contents_name(name, range), &contents)?;
     Ok(packed)
 }
 

@@ -1,9 +1,9 @@
-//! Copies of documents to their places in a mix's shuffled order: each chunk's copies, cut into ranges of places.
+//! Copies of documents to their places in a mix's shuffled order: each bundle's copies, cut into ranges of places.
 
-use super::encode::{self, EncodedChunk};
+use super::encode::{self, EncodedBundle};
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Key};
+use crate::bundle::{self, BundleInfo, Key};
 use crate::facts::MixPart;
 use crate::mix::{self, Parts, Plan};
 use crate::store::{Store, StoreError};
@@ -35,7 +35,7 @@ pub struct Placed {
     pub tokens: Vec<u32>,
 }
 
-/// What a chunk gives to each mix.
+/// What a bundle gives to each mix.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlacedFacts {
     /// For each mix: parts by language and source.
@@ -57,28 +57,28 @@ fn range_of(place: &[u8; 32], ranges: u64) -> usize {
     ((u128::from(head) * u128::from(ranges)) >> 64) as usize
 }
 
-/// Places all chunks; `ranges` has a number for each plan.
+/// Places all bundles; `ranges` has a number for each plan.
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn run(
     runner: &Runner<'_>,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     parts: &Parts,
     plans: &[Plan],
     ranges: &[u64],
     seed: u64,
     before: Fingerprint,
 ) -> Result<Vec<PlacedFacts>, BuildError> {
-    let item = |chunk: &ChunkInfo| Item {
-        name: chunk.id.to_string(),
-        weight: chunk.text_bytes.max(1),
-        fingerprint: fingerprint(STAGE, &(before, chunk)),
+    let item = |bundle: &BundleInfo| Item {
+        name: bundle.id.to_string(),
+        weight: bundle.text_bytes.max(1),
+        fingerprint: fingerprint(STAGE, &(before, bundle)),
     };
-    let items: Vec<Item> = chunks.iter().map(item).collect();
+    let items: Vec<Item> = bundles.iter().map(item).collect();
     let numbers: BTreeMap<&(String, String), u16> = parts.keys().zip(0..).collect();
     runner.run(STAGE, "mixing", &items, |i, _| {
-        let encoded: EncodedChunk = chunk::get(&runner.store, &encode::tokens_name(&chunks[i]))?;
+        let encoded: EncodedBundle = bundle::get(&runner.store, &encode::tokens_name(&bundles[i]))?;
         let mut facts = PlacedFacts::default();
         for (mix, (plan, &ranges)) in plans.iter().zip(ranges).enumerate() {
             let first_copy = mix as u32 * COPIES_MAX;
@@ -86,10 +86,10 @@ pub fn run(
             let (mut bytes, mut begins) = (Vec::new(), vec![0]);
             for mut range in placed {
                 range.sort_unstable();
-                bytes.extend(chunk::pack(&range));
+                bytes.extend(bundle::pack(&range));
                 begins.push(bytes.len() as u64);
             }
-            runner.store.put(&name(&plan.name, &chunks[i]), bytes)?;
+            runner.store.put(&name(&plan.name, &bundles[i]), bytes)?;
             facts.mixes.push(parts);
             facts.ranges.push(begins);
         }
@@ -97,14 +97,14 @@ pub fn run(
     })
 }
 
-fn name(mix: &str, chunk: &ChunkInfo) -> String {
-    format!("{STAGE}/{mix}/{}", chunk.id)
+fn name(mix: &str, bundle: &BundleInfo) -> String {
+    format!("{STAGE}/{mix}/{}", bundle.id)
 }
 
 type MixParts = BTreeMap<(String, String), MixPart>;
 
 fn place(
-    encoded: &EncodedChunk,
+    encoded: &EncodedBundle,
     numbers: &BTreeMap<&(String, String), u16>,
     plan: &Plan,
     (ranges, first_copy): (u64, u32),
@@ -145,18 +145,18 @@ fn place(
 /// [`StoreError`].
 pub fn read(
     store: &Store,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     facts: &[PlacedFacts],
     mix: (usize, &str),
     range: usize,
 ) -> Result<Vec<Placed>, StoreError> {
     let mut all = Vec::new();
-    for (chunk, facts) in chunks.iter().zip(facts) {
-        let name = name(mix.1, chunk);
+    for (bundle, facts) in bundles.iter().zip(facts) {
+        let name = name(mix.1, bundle);
         let begins = facts.ranges.get(mix.0).and_then(|begins| Some(*begins.get(range)?..*begins.get(range + 1)?));
         let range = begins.ok_or_else(|| store.damaged(&name, "a range is missing"))?;
         let placed: Vec<Placed> =
-            chunk::unpack(&store.get_range(&name, range)?).map_err(|reason| store.damaged(&name, reason))?;
+            bundle::unpack(&store.get_range(&name, range)?).map_err(|reason| store.damaged(&name, reason))?;
         all.extend(placed);
     }
     all.sort_unstable();

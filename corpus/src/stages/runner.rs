@@ -6,7 +6,7 @@
 //! last markers are; one with other settings finds other fingerprints, and does the work again.
 
 use crate::build::{BuildError, Progress};
-use crate::chunk;
+use crate::bundle;
 use crate::store::{Store, StoreError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -167,14 +167,14 @@ impl Runner<'_> {
         let outcome = work(i, &advance)?;
         self.progress.advance(item.weight.saturating_sub(told.load(Ordering::Relaxed)));
         let marker = Marker { fingerprint: item.fingerprint, outcome };
-        chunk::put(&self.store, &marker_name(stage, item), &marker)?;
+        bundle::put(&self.store, &marker_name(stage, item), &marker)?;
         Ok(Some(marker.outcome))
     }
 
     fn marker<T: DeserializeOwned>(&self, stage: &str, item: &Item) -> Result<Option<T>, StoreError> {
         match self.store.get(&marker_name(stage, item)) {
             // A marker that does not read is one of another version: the work is done again.
-            Ok(bytes) => Ok(chunk::unpack::<Marker<T>>(&bytes)
+            Ok(bytes) => Ok(bundle::unpack::<Marker<T>>(&bytes)
                 .ok()
                 .filter(|marker| marker.fingerprint == item.fingerprint)
                 .map(|marker| marker.outcome)),

@@ -4,7 +4,7 @@
 use super::clean::{self, Kept};
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::chunk::{self, ChunkInfo, Key, Keyed, Rows};
+use crate::bundle::{self, BundleInfo, Key, Keyed, Rows};
 use crate::config::{Config, HeldoutConfig};
 use crate::decontaminate::NgramSet;
 use serde::{Deserialize, Serialize};
@@ -47,18 +47,18 @@ pub fn heldout_count(count: u64, config: &HeldoutConfig) -> u64 {
 pub fn run(
     runner: &Runner<'_>,
     config: &Config,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     kept: &Kept,
     before: Fingerprint,
 ) -> Result<Cuts, BuildError> {
     let decides = fingerprint("select", &(before, &config.heldout, &config.decontaminate));
     let items = [Item { name: "cuts".into(), weight: 1, fingerprint: decides }];
     let mut cuts = runner.run("select", "choosing what is held out", &items, |_, _| {
-        let cuts = cuts(runner, config, chunks, kept)?;
+        let cuts = cuts(runner, config, bundles, kept)?;
         let mut ngrams = NgramSet::builder(&config.decontaminate);
         ngrams.benchmark_files(&config.decontaminate)?;
         if config.decontaminate.heldout {
-            for keyed in heldout(runner, chunks, &cuts)? {
+            for keyed in heldout(runner, bundles, &cuts)? {
                 ngrams.heldout(&keyed.document.text)?;
             }
         }
@@ -68,7 +68,7 @@ pub fn run(
     Ok(cuts.pop().unwrap_or_default())
 }
 
-fn cuts(runner: &Runner<'_>, config: &Config, chunks: &[ChunkInfo], kept: &Kept) -> Result<Cuts, BuildError> {
+fn cuts(runner: &Runner<'_>, config: &Config, bundles: &[BundleInfo], kept: &Kept) -> Result<Cuts, BuildError> {
     let mut counts = BTreeMap::<&str, u64>::new();
     for ((language, _), (documents, _)) in &kept.parts {
         *counts.entry(language).or_default() += documents;
@@ -81,8 +81,8 @@ fn cuts(runner: &Runner<'_>, config: &Config, chunks: &[ChunkInfo], kept: &Kept)
             smallest.insert(language, (wanted, BinaryHeap::with_capacity(wanted + 1)));
         }
     }
-    for chunk in chunks {
-        let rows: Rows = chunk::get(&runner.store, &chunk::keys_name(clean::STAGE, chunk.id))?;
+    for bundle in bundles {
+        let rows: Rows = bundle::get(&runner.store, &bundle::keys_name(clean::STAGE, bundle.id))?;
         for row in &rows.rows {
             let Some((wanted, heap)) = smallest.get_mut(rows.language(row)) else { continue };
             if heap.len() < *wanted || heap.peek().is_some_and(|top| row.key < *top) {
@@ -102,11 +102,11 @@ fn cuts(runner: &Runner<'_>, config: &Config, chunks: &[ChunkInfo], kept: &Kept)
 ///
 /// # Errors
 /// [`BuildError`].
-pub fn heldout(runner: &Runner<'_>, chunks: &[ChunkInfo], cuts: &Cuts) -> Result<Vec<Keyed>, BuildError> {
+pub fn heldout(runner: &Runner<'_>, bundles: &[BundleInfo], cuts: &Cuts) -> Result<Vec<Keyed>, BuildError> {
     let mut found = Vec::new();
     if let Some(head) = cuts.head() {
-        for chunk in chunks {
-            let documents = chunk::read(&runner.store, &chunk::docs_name(clean::STAGE, chunk.id), 0..=head)?;
+        for bundle in bundles {
+            let documents = bundle::read(&runner.store, &bundle::docs_name(clean::STAGE, bundle.id), 0..=head)?;
             found.extend(documents.into_iter().filter(|keyed| cuts.heldout(&keyed.document.language, &keyed.key)));
         }
     }
@@ -121,7 +121,7 @@ pub fn heldout(runner: &Runner<'_>, chunks: &[ChunkInfo], cuts: &Cuts) -> Result
 /// [`BuildError`].
 pub fn sample(
     runner: &Runner<'_>,
-    chunks: &[ChunkInfo],
+    bundles: &[BundleInfo],
     cuts: &Cuts,
     kept: &Kept,
     favoured: &str,
@@ -133,8 +133,8 @@ pub fn sample(
     }
     let mut budgets = budgets(&sizes, favoured, bytes_max);
     let (mut candidates, mut texts) = (Vec::new(), Vec::new());
-    for chunk in chunks {
-        let rows: Rows = chunk::get(&runner.store, &chunk::keys_name(clean::STAGE, chunk.id))?;
+    for bundle in bundles {
+        let rows: Rows = bundle::get(&runner.store, &bundle::keys_name(clean::STAGE, bundle.id))?;
         for row in &rows.rows {
             let language = rows.language(row);
             // A document among the first of its language, in the order of keys, has a key below its share of all keys; twice that
@@ -155,8 +155,8 @@ pub fn sample(
             chosen.insert(key);
         }
     }
-    for chunk in chunks {
-        for keyed in chunk::read(&runner.store, &chunk::docs_name(clean::STAGE, chunk.id), 0..=head)? {
+    for bundle in bundles {
+        for keyed in bundle::read(&runner.store, &bundle::docs_name(clean::STAGE, bundle.id), 0..=head)? {
             if chosen.contains(&keyed.key) {
                 texts.push(keyed.document.text);
             }

@@ -15,7 +15,7 @@ use tokenizers::{Model, Tokenizer};
 /// Words longer than this are not remembered, bytes.
 const REMEMBERED_LEN_MAX: usize = 64;
 /// Documents that share a memory of words.
-const CHUNK_DOCUMENTS: usize = 1024;
+const GROUP_DOCUMENTS: usize = 1024;
 /// Words remembered at a time.
 const REMEMBERED_MAX: usize = 1 << 20;
 
@@ -68,20 +68,20 @@ impl Encoder {
     /// # Errors
     /// [`TokenizerError`] when the library fails.
     pub fn encode_all(&self, texts: &[&str], progress: impl Fn(u64) + Sync) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let encode_chunk = |chunk: &[&str]| {
+        let encode_group = |group: &[&str]| {
             let mut memory = Memory::new();
             let mut encode = |text: &&str| {
                 let tokens = self.encode(text, &mut memory);
                 progress(text.len() as u64);
                 tokens
             };
-            chunk.iter().map(&mut encode).collect::<Result<Vec<_>, _>>()
+            group.iter().map(&mut encode).collect::<Result<Vec<_>, _>>()
         };
-        let chunks: Vec<Result<Vec<Vec<u32>>, TokenizerError>> =
-            texts.par_chunks(CHUNK_DOCUMENTS).map(encode_chunk).collect();
+        let groups: Vec<Result<Vec<Vec<u32>>, TokenizerError>> =
+            texts.par_chunks(GROUP_DOCUMENTS).map(encode_group).collect();
         let mut all = Vec::with_capacity(texts.len());
-        for chunk in chunks {
-            all.append(&mut chunk?);
+        for group in groups {
+            all.append(&mut group?);
         }
         Ok(all)
     }

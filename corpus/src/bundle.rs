@@ -1,7 +1,7 @@
-//! Documents between two stages: chunks of bounded size, sorted by key.
+//! Documents between two stages: bundles of bounded size, sorted by key.
 //!
-//! A chunk is some objects in a [`Store`], named after it: `STAGE/CHUNK.docs` with the texts, and `STAGE/CHUNK.keys` with all
-//! that can be decided without them. A document's number in its chunk is its place in the order of keys, the same in both.
+//! A bundle is some objects in a [`Store`], named after it: `STAGE/BUNDLE.docs` with the texts, and `STAGE/BUNDLE.keys` with all
+//! that can be decided without them. A document's number in its bundle is its place in the order of keys, the same in both.
 //!
 //! ```text
 //! .docs    blocks, each zstd of bincode of documents · index: bincode of Vec<Block> · length of the index, u64 LE · "ESDOCS1\n"
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Documents in a chunk at most.
-pub const CHUNK_DOCUMENTS_MAX: usize = 1 << 16;
-/// Text after which a chunk ends, bytes. One document may be longer.
-pub const CHUNK_TEXT: u64 = 32 << 20;
+/// Documents in a bundle at most.
+pub const BUNDLE_DOCUMENTS_MAX: usize = 1 << 16;
+/// Text after which a bundle ends, bytes. One document may be longer.
+pub const BUNDLE_TEXT: u64 = 32 << 20;
 /// Text after which a block ends, bytes.
 const BLOCK_TEXT: usize = 256 << 10;
 /// A block or list of rows at most, bytes when unpacked.
@@ -55,26 +55,26 @@ impl fmt::Display for Key {
     }
 }
 
-/// Names a chunk: the unit (input file) that it comes from, and its number in it.
+/// Names a bundle: the unit (input file) that it comes from, and its number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ChunkId {
+pub struct BundleId {
     /// Which unit of the plan.
     pub unit: u32,
     /// Which part of it.
     pub part: u32,
 }
 
-impl fmt::Display for ChunkId {
+impl fmt::Display for BundleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06}-{:05}", self.unit, self.part)
     }
 }
 
-/// A chunk and how many documents it has.
+/// A bundle and how many documents it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ChunkInfo {
+pub struct BundleInfo {
     /// Which.
-    pub id: ChunkId,
+    pub id: BundleId,
     /// Its documents.
     pub documents: u32,
     /// Bytes of their texts.
@@ -96,7 +96,7 @@ pub struct Row {
     pub text_bytes: u32,
 }
 
-/// The rows of a chunk, in the order of keys.
+/// The rows of a bundle, in the order of keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// Languages, sources and licences.
@@ -186,18 +186,18 @@ struct Block {
     len: u64,
 }
 
-/// Names of a chunk's objects.
-pub fn docs_name(stage: &str, id: ChunkId) -> String {
+/// Names of a bundle's objects.
+pub fn docs_name(stage: &str, id: BundleId) -> String {
     format!("{stage}/{id}.docs")
 }
 
-/// Names of a chunk's objects.
-pub fn keys_name(stage: &str, id: ChunkId) -> String {
+/// Names of a bundle's objects.
+pub fn keys_name(stage: &str, id: BundleId) -> String {
     format!("{stage}/{id}.keys")
 }
 
-/// Names of a chunk's objects: a list of [`Fate`].
-pub fn fates_name(stage: &str, id: ChunkId) -> String {
+/// Names of a bundle's objects: a list of [`Fate`].
+pub fn fates_name(stage: &str, id: BundleId) -> String {
     format!("{stage}/{id}.fates")
 }
 
@@ -250,7 +250,7 @@ pub fn get<T: DeserializeOwned>(store: &Store, name: &str) -> Result<T, StoreErr
     unpack(&store.get(name)?).map_err(|reason| store.damaged(name, reason))
 }
 
-/// The objects of a chunk, in memory.
+/// The objects of a bundle, in memory.
 #[derive(Debug)]
 pub struct Built {
     /// The `.docs`.
@@ -267,7 +267,7 @@ pub fn sort(documents: &mut [Keyed]) {
     documents.sort_by(|a, b| a.key.cmp(&b.key).then_with(|| rest(a).cmp(&rest(b))));
 }
 
-/// Builds the objects of a chunk from documents, which are sorted by key first.
+/// Builds the objects of a bundle from documents, which are sorted by key first.
 pub fn build(mut documents: Vec<Keyed>) -> Built {
     sort(&mut documents);
     let (mut docs, mut blocks, mut rows) = (Vec::new(), Vec::new(), Rows::default());
@@ -296,7 +296,7 @@ fn row(keyed: &Keyed, names: &mut BTreeMap<String, u16>, list: &mut Vec<String>)
     let mut number = |name: &str| match names.get(name) {
         Some(&number) => number,
         None => {
-            // A chunk has at most 2^16 documents; more names than a u16 counts share the last one's number, which no reader
+            // A bundle has at most 2^16 documents; more names than a u16 counts share the last one's number, which no reader
             // of real corpora will see.
             let number = u16::try_from(list.len()).unwrap_or(u16::MAX);
             if list.len() <= usize::from(u16::MAX) {
@@ -312,7 +312,7 @@ fn row(keyed: &Keyed, names: &mut BTreeMap<String, u16>, list: &mut Vec<String>)
     Row { key: keyed.key, language, source, license, text_bytes }
 }
 
-/// The documents of a chunk whose keys begin with a number in `heads`, in the order of keys.
+/// The documents of a bundle whose keys begin with a number in `heads`, in the order of keys.
 ///
 /// # Errors
 /// [`StoreError`], also where the object is damaged.
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_reads_back_by_ranges_of_keys_whatever_the_order() {
+    fn a_bundle_reads_back_by_ranges_of_keys_whatever_the_order() {
         let store = Store::in_memory().unwrap();
         let built = build(documents(2000));
         let mut reversed = documents(2000);
