@@ -9,6 +9,7 @@
 //! ```
 
 use crate::document::Document;
+use crate::license::LicenseFrom;
 use crate::store::{Store, StoreError};
 use crate::verdict::Rejection;
 use serde::de::DeserializeOwned;
@@ -126,7 +127,7 @@ impl Rows {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
     /// Where its licence was found.
-    pub license_from: String,
+    pub license_from: Option<LicenseFrom>,
     /// Personal data masked: e-mail addresses, phone numbers, IP addresses, IBANs.
     pub masked: [u32; 4],
     /// Documents like it, itself included, of which it alone was kept; 0 before deduplication.

@@ -9,7 +9,9 @@
 //! heldout/LANGUAGE.jsonl  the held-out documents for people, in the order of their shard
 //! ```
 
+use crate::bundle::Notes;
 use crate::document::Document;
+use crate::license::LicenseFrom;
 use crate::tokenizer::TokenizerError;
 use crate::tokenizer::encode::Encoder;
 use essaim_protocol::dataset::{DatasetError, DatasetManifest, HeldoutShard, ShardInfo};
@@ -57,12 +59,20 @@ pub struct HeldoutLine {
     pub license: String,
     /// Its text, normalised.
     pub text: String,
+    /// Where its licence was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license_from: Option<LicenseFrom>,
+    /// Documents with this text or nearly this one when duplicates were dropped, itself included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<u64>,
 }
 
-impl From<&Document> for HeldoutLine {
-    fn from(document: &Document) -> HeldoutLine {
+impl HeldoutLine {
+    /// The line of a document.
+    pub fn new(document: &Document, notes: &Notes) -> HeldoutLine {
         let Document { id, source, language, license, text, .. } = document.clone();
-        HeldoutLine { id, source, language, license, text }
+        let cluster_size = (notes.cluster > 0).then_some(notes.cluster);
+        HeldoutLine { id, source, language, license, text, license_from: notes.license_from, cluster_size }
     }
 }
 

@@ -6,9 +6,11 @@
 mod common;
 
 use common::documents;
+use essaim_corpus::bundle::Notes;
 use essaim_corpus::document::{Document, Meta, Tdm};
 use essaim_corpus::facts::{Facts, LicenseFacts, MixFacts, MixPart};
-use essaim_corpus::publish::parts::{folder_name, part, part_name};
+use essaim_corpus::license::LicenseFrom;
+use essaim_corpus::publish::parts::{folder_name, note, part, part_name};
 use essaim_corpus::publish::rejected::{Fate, REJECTED, RejectedWriter};
 use essaim_corpus::publish::{FileInfo, write};
 use essaim_corpus::tally::{KEPT, READ};
@@ -43,6 +45,8 @@ fn corpus() -> Vec<Document> {
         if i == 3 {
             document.language = "code:python".into();
         }
+        let license_from = Some([LicenseFrom::Column, LicenseFrom::Source, LicenseFrom::Link][i % 3]);
+        note(document, &Notes { license_from, cluster: 1 + i as u64 % 2, ..Notes::default() });
     }
     all
 }
@@ -165,6 +169,10 @@ fn packages_from_pypi_read_the_folder() {
     for reader in ["parts", "datasets", "croissant"] {
         assert_eq!(seen[reader], counts, "{reader}");
     }
+    let mut clusters = json!({"fr": {"1": 15, "2": 14}, "de": {"1": 6, "2": 6}, "en": {"1": 5, "2": 4}});
+    clusters[folder_name("code:python")] = json!({"2": 1});
+    assert_eq!(seen["cluster_sizes"], clusters);
+    assert_eq!(seen["license_from"], json!({"column": 17, "source": 17, "link": 17}));
     assert_eq!(seen["rejected"], 20);
     assert_eq!(seen["rejected_columns"]["bytes"], "uint64");
     assert_eq!((&seen["pretty_name"], &seen["license"]), (&json!(AWKWARD), &json!("other")));

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{documents, fail, program, snapshot, succeed, text};
-use essaim_corpus::bundle::Key;
+use essaim_corpus::bundle::{Key, Notes};
 use essaim_corpus::dataset::{self, Dataset, HeldoutLine};
 use essaim_corpus::document::Document;
 use essaim_corpus::facts::{FACTS, Facts, HeldoutFacts, LicenseFacts, MixFacts, MixPart};
@@ -127,7 +127,7 @@ fn dataset(root: &Path, documents: &[Document]) {
         packer.end();
         let text_bytes = mine.iter().map(|document| document.text.len() as u64).sum();
         heldout.push(HeldoutShard { language: language.into(), shard: *packer.infos.last().unwrap(), text_bytes });
-        let lines = mine.iter().map(|d| serde_json::to_string(&HeldoutLine::from(*d)).unwrap() + "\n");
+        let lines = mine.iter().map(|d| serde_json::to_string(&HeldoutLine::new(d, &Notes::default())).unwrap() + "\n");
         put(&dataset::heldout_name(language), lines.collect::<String>().as_bytes());
     }
     let mix = |name: &str, shards: &[ShardInfo]| Mix { name: name.into(), shards: shards.to_vec() };

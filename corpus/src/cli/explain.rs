@@ -3,6 +3,7 @@
 use super::{print, print_json, thousands};
 use clap::Args;
 use essaim_corpus::dataset::Dataset;
+use essaim_corpus::license::LicenseFrom;
 use essaim_corpus::publish::explain::{Explanation, explain};
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,6 +47,20 @@ pub(super) fn text(found: &Explanation) -> String {
             kept.license,
             kept.file
         );
+        if let Some(from) = kept.license_from {
+            let from = match from {
+                LicenseFrom::Column => "the document's own column or field",
+                LicenseFrom::Source => "its source's settings",
+                LicenseFrom::Link => "a Creative Commons link in it",
+            };
+            text += &format!("  licence from: {from}\n");
+        }
+        if let Some(size) = kept.cluster_size {
+            text += &match size {
+                1 => "  duplicates: none\n".to_owned(),
+                _ => format!("  duplicates: it stands for {} documents like it\n", thousands(size)),
+            };
+        }
         let known = [("url", &kept.url), ("title", &kept.title), ("date", &kept.date)];
         let known = known.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
         known.for_each(|(name, value)| text += &format!("  {name}: {}\n", value.replace(char::is_control, " ")));

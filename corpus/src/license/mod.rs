@@ -27,6 +27,17 @@ pub enum LicenseFrom {
     Link,
 }
 
+impl LicenseFrom {
+    /// Its name in settings and published files.
+    pub fn name(self) -> &'static str {
+        match self {
+            LicenseFrom::Column => "column",
+            LicenseFrom::Source => "source",
+            LicenseFrom::Link => "link",
+        }
+    }
+}
+
 /// Which links count as a statement about the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,12 +175,12 @@ impl Licenses {
         Ok(Licenses { allowed, unknown, order: config.order.clone(), links: config.links })
     }
 
-    /// Finds the document's licence, writes it into the document as SPDX, and says where it was; or refuses the document.
-    /// `source` is what its source's settings say.
+    /// Finds the document's licence, writes it into the document as SPDX, and says where it was, nowhere if none is known and that is
+    /// taken; or refuses the document. `source` is what its source's settings say.
     ///
     /// # Errors
     /// `license/unknown`, `license/unparsable`, `license/non-commercial`, `license/no-derivatives` or `license/not-allowed`.
-    pub fn decide(&self, document: &mut Document, source: Option<&str>) -> Result<LicenseFrom, Rejection> {
+    pub fn decide(&self, document: &mut Document, source: Option<&str>) -> Result<Option<LicenseFrom>, Rejection> {
         for &from in &self.order {
             let found = match from {
                 // Readers give a document its source's licence where it has none itself.
@@ -184,12 +195,12 @@ impl Licenses {
                 _ => found.map(str::to_owned),
             };
             if let Some(found) = found {
-                return self.judge(&found, document).map(|()| from);
+                return self.judge(&found, document).map(|()| Some(from));
             }
         }
         document.license = NO_LICENSE.into();
         match self.unknown {
-            true => Ok(self.order.first().copied().unwrap_or(LicenseFrom::Column)),
+            true => Ok(None),
             false => Err(Rejection::new("license/unknown", "no column, source or link names one")),
         }
     }

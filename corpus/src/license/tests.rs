@@ -104,6 +104,7 @@ fn expressions_are_met_from_the_list() {
     for text in ["NOASSERTION", "CC-BY-NC-4.0", "GFDL-1.3-or-later"] {
         assert!(named.decide(&mut document(text), None).is_ok(), "{text}");
     }
+    assert_eq!(named.decide(&mut document("NOASSERTION"), None), Ok(None));
     assert!(!named.allows("MIT"));
 }
 
@@ -111,21 +112,21 @@ fn expressions_are_met_from_the_list() {
 fn places_are_looked_at_in_order() {
     let licenses = licenses();
     let mut told = document("cc by 4.0");
-    assert_eq!(licenses.decide(&mut told, Some("CC-BY-NC-4.0")), Ok(LicenseFrom::Column));
+    assert_eq!(licenses.decide(&mut told, Some("CC-BY-NC-4.0")), Ok(Some(LicenseFrom::Column)));
     assert_eq!(told.license, "CC-BY-4.0");
-    assert_eq!(licenses.decide(&mut document("NOASSERTION"), Some("MIT")), Ok(LicenseFrom::Source));
-    assert_eq!(licenses.decide(&mut document("MIT"), Some("MIT")), Ok(LicenseFrom::Source));
+    assert_eq!(licenses.decide(&mut document("NOASSERTION"), Some("MIT")), Ok(Some(LicenseFrom::Source)));
+    assert_eq!(licenses.decide(&mut document("MIT"), Some("MIT")), Ok(Some(LicenseFrom::Source)));
 
     let mut page = document("NOASSERTION");
     let links = r#"{"license_links":[{"href":"https://creativecommons.org/licenses/by-sa/4.0/","marked":true},
         {"href":"https://creativecommons.org/licenses/by-nd/4.0/","marked":false}]}"#;
     page.meta.extra = Some(links.into());
-    assert_eq!(licenses.decide(&mut page.clone(), None), Ok(LicenseFrom::Link));
+    assert_eq!(licenses.decide(&mut page.clone(), None), Ok(Some(LicenseFrom::Link)));
     let first = |order, links| {
         let licenses = Licenses::new(&LicenseConfig { order, links, ..LicenseConfig::default() }).unwrap();
         licenses.decide(&mut page.clone(), Some("MIT")).map_err(|rejection| rejection.to_string())
     };
-    assert_eq!(first(vec![LicenseFrom::Link, LicenseFrom::Source], Links::Marked), Ok(LicenseFrom::Link));
+    assert_eq!(first(vec![LicenseFrom::Link, LicenseFrom::Source], Links::Marked), Ok(Some(LicenseFrom::Link)));
     let refused = first(vec![LicenseFrom::Link, LicenseFrom::Source], Links::Any).unwrap_err();
     let all = "CC-BY-NC-4.0 AND CC-BY-ND-4.0 AND CC-BY-SA-4.0: CC-BY-NC-4.0, CC-BY-ND-4.0 not allowed";
     assert_eq!(refused, format!("license/non-commercial: {all}"));

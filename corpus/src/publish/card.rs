@@ -135,7 +135,8 @@ pub fn card(facts: &Facts, files: &[FileInfo]) -> String {
     text += "\n![Kept text by language and source](plots/languages.svg)\n\n![Length of documents](plots/lengths.svg)\n";
     text += "\n## Sources and licences\n\n";
     text += &sources(facts);
-    text += "\nEvery document keeps its licence: `extra.license` of its row. [ATTRIBUTIONS.md](ATTRIBUTIONS.md) names authors and what \
+    text += "\nEvery document keeps its licence: `extra.license` of its row, and where that was found: `extra.license_from` (`column`: the \
+             document says it; `source`: its source says it for all; `link`: a Creative Commons link in it). [ATTRIBUTIONS.md](ATTRIBUTIONS.md) names authors and what \
              each licence asks for.\n\n![Kept text by licence and source](plots/licenses.svg)\n";
     text += "\n## How it was made\n\n";
     text += &funnel(facts);
@@ -239,7 +240,7 @@ fn funnel(facts: &Facts) -> String {
     let copies: u64 = facts.clusters.iter().filter(|(size, _)| **size > 1).map(|(_, count)| *count).sum();
     if copies > 0 {
         text += &format!(
-            "\n{} kept documents stand for a cluster of near-duplicates.\n\n![Clusters](plots/clusters.svg)\n",
+            "\n{} kept documents stand for a cluster of duplicates: `extra.cluster_size` of a row counts it.\n\n![Clusters](plots/clusters.svg)\n",
             thousands(copies)
         );
     }

@@ -21,7 +21,8 @@ const DESCRIPTIONS: [&str; 10] = [
     "Who wrote it, or empty; JSON where there are several",
     "YYYY, YYYY-MM-DD or a timestamp, or empty",
     "A JSON object in a string",
-    "A JSON object in a string; license is the document's SPDX expression",
+    "A JSON object in a string; license is the document's SPDX expression, license_from where it was found, cluster_size the number of \
+     documents like it, itself included, of which it alone was kept",
 ];
 
 /// The context of Croissant 1.0, as its specification gives it.

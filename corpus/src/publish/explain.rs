@@ -1,9 +1,12 @@
 //! What happened to one document.
 
 use super::index::{INDEX, Index, IndexError};
+use super::parts;
 use super::rejected::{Fate, REJECTED};
 use super::scan::{self, ScanError};
+use crate::bundle::Notes;
 use crate::dataset::{Dataset, OpenError, heldout_name};
+use crate::license::LicenseFrom;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -51,6 +54,10 @@ pub struct Kept {
     pub language: String,
     /// Its licence.
     pub license: String,
+    /// Where that was found.
+    pub license_from: Option<LicenseFrom>,
+    /// Documents with this text or nearly this one when duplicates were dropped, itself included.
+    pub cluster_size: Option<u64>,
     /// Where it was.
     pub url: Option<String>,
     /// Its title.
@@ -102,12 +109,15 @@ pub fn explain(dataset: &Dataset, id: &str) -> Result<Explanation, ExplainError>
             let file = path.strip_prefix(&dataset.root).unwrap_or(&path).display().to_string();
             scan::documents(&path, |document| {
                 if document.id == id {
+                    let Notes { license_from, cluster, .. } = parts::notes(&document);
                     found.kept.push(Kept {
                         file: file.clone(),
                         text_bytes: document.text.len() as u64,
                         source: document.source,
                         language: document.language,
                         license: document.license,
+                        license_from,
+                        cluster_size: (cluster > 0).then_some(cluster),
                         url: document.meta.url,
                         title: document.meta.title,
                         date: document.meta.date,
@@ -129,6 +139,8 @@ pub fn explain(dataset: &Dataset, id: &str) -> Result<Explanation, ExplainError>
                     source: line.source,
                     language: line.language,
                     license: line.license,
+                    license_from: line.license_from,
+                    cluster_size: line.cluster_size,
                     heldout: true,
                     ..Kept::default()
                 });

@@ -1,11 +1,15 @@
 //! `data/LANGUAGE/PART.parquet`: the documents, in the columns of the Lucie-Training-Dataset.
 //!
 //! All columns are strings and none is null: what is not known is empty, `{}` in the two that hold JSON objects. `extra` gets the
-//! document's licence as `license`, beside what its source said.
+//! document's licence as `license`, where that was found as `license_from`, and the size of its cluster of duplicates as
+//! `cluster_size`, beside what its source said.
 
 use super::PublishError;
 use super::columns::Rows;
+use crate::bundle::Notes;
 use crate::document::Document;
+use crate::license::LicenseFrom;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::borrow::Borrow;
 use std::io::Write;
@@ -13,6 +17,11 @@ use std::io::Write;
 /// The columns, in order.
 pub const COLUMNS: [&str; 10] =
     ["text", "language", "source", "id", "url", "title", "author", "date", "quality_signals", "extra"];
+
+/// Field of `extra`: documents with this text or nearly this one when duplicates were dropped, itself included.
+const CLUSTER_SIZE: &str = "cluster_size";
+/// Field of `extra`: where the licence was found.
+const LICENSE_FROM: &str = "license_from";
 
 /// Where a part lies in a data set's folder: `data/fr/00003.parquet`. Characters of a language that are no part of plain file names
 /// become `_`; a language that is changed by that gets eight digits of its hash, so that no two meet.
@@ -91,20 +100,53 @@ impl<W: Write + Send> PartWriter<W> {
     }
 }
 
+/// Notes what a build found out about a document in its `extra`, in the place of what an earlier build had noted there.
+pub fn note(document: &mut Document, notes: &Notes) {
+    let mut fields = fields(document);
+    let found = [
+        (CLUSTER_SIZE, (notes.cluster > 0).then(|| Value::from(notes.cluster))),
+        (LICENSE_FROM, notes.license_from.map(|from| from.name().into())),
+    ];
+    for (name, value) in found {
+        match value {
+            Some(value) => drop(fields.insert(name.into(), value)),
+            None => drop(fields.remove(name)),
+        }
+    }
+    document.meta.extra = Some(json(fields));
+}
+
+/// The notes that a published document's `extra` holds, as far as it holds any.
+pub fn notes(document: &Document) -> Notes {
+    let fields = fields(document);
+    let cluster = fields.get(CLUSTER_SIZE).and_then(Value::as_u64).unwrap_or(0);
+    let license_from = fields.get(LICENSE_FROM).and_then(|from| LicenseFrom::deserialize(from).ok());
+    Notes { cluster, license_from, ..Notes::default() }
+}
+
 /// What else is known of a document, with its licence.
 fn extra(document: &Document) -> String {
-    let known = document.meta.extra.as_deref().and_then(|extra| serde_json::from_str::<Value>(extra).ok());
-    let mut fields = match known {
-        Some(Value::Object(fields)) => fields,
-        Some(Value::Null) | None => Map::new(),
-        Some(other) => Map::from_iter([("extra".to_owned(), other)]),
-    };
+    let mut fields = fields(document);
     fields.insert("license".into(), document.license.clone().into());
     if let Some(tdm) = &document.meta.tdm {
         fields.insert("tdm_reservation".into(), u8::from(tdm.reserved).into());
         tdm.policy.iter().for_each(|policy| drop(fields.insert("tdm_policy".into(), policy.clone().into())));
     }
-    // In the order of names, whether or not the map keeps the order of insertion.
+    json(fields)
+}
+
+/// The fields of a document's `extra`; what is no object is one field of that name.
+fn fields(document: &Document) -> Map<String, Value> {
+    let known = document.meta.extra.as_deref().and_then(|extra| serde_json::from_str::<Value>(extra).ok());
+    match known {
+        Some(Value::Object(fields)) => fields,
+        Some(Value::Null) | None => Map::new(),
+        Some(other) => Map::from_iter([("extra".to_owned(), other)]),
+    }
+}
+
+/// Fields as text, in the order of names, whether or not the map keeps the order of insertion.
+fn json(fields: Map<String, Value>) -> String {
     let sorted: std::collections::BTreeMap<String, Value> = fields.into_iter().collect();
     serde_json::to_string(&sorted).unwrap_or_default()
 }

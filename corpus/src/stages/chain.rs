@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError, Format, SourceConfig};
 use crate::document::Document;
 use crate::filters::{self, FilterSet, FilterSetError};
 use crate::language::{Identifier, LanguageError};
-use crate::license::{LicenseFrom, Licenses};
+use crate::license::Licenses;
 use crate::pii::{Masker, PiiCounts, PiiError};
 use crate::readers::Unit;
 use crate::rights::{Rights, RightsError};
@@ -148,12 +148,7 @@ impl Chain {
         }
         let PiiCounts { email, phone, ip, iban } = counts;
         let masked = [email, phone, ip, iban].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        let license_from = match license_from {
-            LicenseFrom::Column => "column",
-            LicenseFrom::Source => "source",
-            LicenseFrom::Link => "link",
-        };
-        Ok(Notes { license_from: license_from.into(), masked, cluster: 0 })
+        Ok(Notes { license_from, masked, cluster: 0 })
     }
 }
 

@@ -76,9 +76,10 @@ pub fn run(
     })
 }
 
-fn export(runner: &Runner<'_>, range: u64, documents: Vec<Keyed>, texts: bool) -> Result<Exported, BuildError> {
+fn export(runner: &Runner<'_>, range: u64, mut documents: Vec<Keyed>, texts: bool) -> Result<Exported, BuildError> {
     let mut exported = Exported::default();
     let mut languages = BTreeMap::<&str, Vec<&Keyed>>::new();
+    documents.iter_mut().for_each(|keyed| parts::note(&mut keyed.document, &keyed.notes));
     for keyed in &documents {
         exported.credits.document(&keyed.document);
         languages.entry(&keyed.document.language).or_default().push(keyed);

@@ -200,7 +200,7 @@ impl Finishing<'_> {
         for documents in documents.chunk_by(|a, b| a.document.language == b.document.language) {
             let mut bytes = Vec::new();
             for keyed in documents {
-                match serde_json::to_vec(&HeldoutLine::from(&keyed.document)) {
+                match serde_json::to_vec(&HeldoutLine::new(&keyed.document, &keyed.notes)) {
                     Ok(line) => bytes.extend(line),
                     Err(error) => unreachable!("strings that are no JSON: {error}"),
                 }

@@ -4,7 +4,7 @@ Usage: check_dataset.py FOLDER
 
 - mlcroissant: croissant.json has no error; the records of each record set are counted. Warnings are printed.
 - huggingface_hub: the card's YAML parses into DatasetCardData, and its parts have the forms that the Hub demands.
-- datasets: each configuration of the card loads.
+- datasets: each configuration of the card loads, and `extra` tells sizes of clusters and where licences were found.
 - pyarrow: every part has the columns of the Lucie-Training-Dataset, all strings.
 """
 
@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
@@ -61,13 +62,16 @@ def check_card():
 
 
 def check_datasets(configs):
-    counts = {}
+    counts, sizes, places = {}, {}, Counter()
     for config in configs:
         name = config["config_name"]
         loaded = datasets.load_dataset(str(folder), name, split="train", cache_dir=cache.name)
         assert loaded.column_names == COLUMNS, loaded.column_names
         counts[name] = loaded.num_rows
-    return counts
+        extras = [json.loads(extra) for extra in loaded["extra"]]
+        sizes[name] = Counter(str(extra["cluster_size"]) for extra in extras)
+        places.update(extra["license_from"] for extra in extras)
+    return counts, sizes, places
 
 
 def check_croissant():
@@ -89,10 +93,13 @@ def check_croissant():
 def main():
     data = check_card()
     records, warnings = check_croissant()
+    counts, sizes, places = check_datasets(data.get("configs", []))
     rejected = pyarrow.parquet.read_table(folder / "rejected.parquet")
     print(json.dumps({
         "parts": check_parts(),
-        "datasets": check_datasets(data.get("configs", [])),
+        "datasets": counts,
+        "cluster_sizes": sizes,
+        "license_from": places,
         "croissant": records,
         "croissant_warnings": warnings,
         "rejected": rejected.num_rows,
