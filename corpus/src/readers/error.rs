@@ -78,14 +78,6 @@ pub enum ReadError {
         /// Which file.
         path: PathBuf,
     },
-    /// A row that is broken, where none may be.
-    #[error("{path}: {bad}", path = .path.display())]
-    Row {
-        /// Which file.
-        path: PathBuf,
-        /// Where and what.
-        bad: BadRow,
-    },
 }
 
 impl ReadError {

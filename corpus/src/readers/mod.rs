@@ -24,10 +24,8 @@ pub(crate) use warc::record::{Next, Records};
 
 use crate::config::{Format, SourceConfig};
 use crate::document::Document;
-use rayon::prelude::*;
 use row::Input;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// What a file gives, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,35 +97,4 @@ pub fn read_unit(
         Format::Text | Format::Auto => text::read(&input, &mut sink),
     }?;
     Ok(Counts { stopped: matches!(given, Given::Stopped), ..sink.counts })
-}
-
-/// Reads all documents of the sources into memory, several files at a time. Their order means nothing, and nothing may be broken.
-///
-/// # Errors
-/// [`ReadError`] of the first file, in the order of the sources and names, that has anything broken.
-pub fn read(sources: &[SourceConfig], progress: impl Fn(&Path, usize) + Sync) -> Result<Vec<Document>, ReadError> {
-    let read_one = |unit: &Unit| {
-        let (mut documents, mut broken) = (Vec::new(), None);
-        read_unit(unit, &sources[unit.source], &mut |item| match item {
-            Item::Document(document) => {
-                documents.push(document);
-                ControlFlow::Continue(())
-            }
-            Item::Bad(bad) => {
-                broken = Some(bad);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(bad) = broken {
-            return Err(ReadError::Row { path: unit.path.clone(), bad });
-        }
-        progress(&unit.path, documents.len());
-        Ok(documents)
-    };
-    let results: Vec<Result<Vec<Document>, ReadError>> = units(sources)?.par_iter().map(read_one).collect();
-    let mut documents = Vec::new();
-    for result in results {
-        documents.append(&mut result?);
-    }
-    Ok(documents)
 }
