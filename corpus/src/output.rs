@@ -1,6 +1,7 @@
 //! Writing a folder at once or not at all: files go into `DIR.partial`, which takes DIR's place when all are on disk. A build that
 //! was killed leaves DIR as it was; the next one clears what it left.
 
+use crate::publish::FileInfo;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,15 @@ impl Staging {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
         let (mut file, path) = self.create(name)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&path))
+    }
+
+    /// Describes files of the folder that were written, those of `names` that are there.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn describe(&self, names: &[String]) -> Result<Vec<FileInfo>, OutputError> {
+        let there = names.iter().map(|name| (name, self.path(name))).filter(|(_, path)| path.is_file());
+        there.map(|(name, path)| FileInfo::read(&path, name).map_err(io(&path))).collect()
     }
 
     /// Puts the folder in its place.

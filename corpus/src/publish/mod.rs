@@ -15,6 +15,7 @@ pub mod diff;
 pub mod explain;
 pub mod index;
 pub mod licenses;
+pub mod listing;
 pub mod markdown;
 pub mod parts;
 pub mod rejected;
@@ -23,13 +24,20 @@ mod removed_facts;
 pub mod runs;
 pub mod scan;
 pub mod statistics;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::facts::Facts;
+use crate::dataset::{MANIFEST, MANIFEST_JSON, TOKENIZER, TOKENIZER_CONFIG, heldout_name};
+use crate::facts::{FACTS, Facts};
 use crate::plot;
+use essaim_protocol::dataset::DatasetManifest;
+use index::INDEX;
 use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 pub use config::PublishConfig;
 pub use credits::Credits;
@@ -67,11 +75,42 @@ impl FileInfo {
         let (name, language) = (name.to_owned(), language.map(str::to_owned));
         FileInfo { name, language, documents, len_bytes: bytes.len() as u64, sha256: sha256(bytes) }
     }
+
+    /// Describes a file on disk that holds no documents, without holding it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(path: &Path, name: &str) -> io::Result<FileInfo> {
+        let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+        let (mut len_bytes, mut buffer) = (0, vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => {
+                    hasher.update(&buffer[..read]);
+                    len_bytes += read as u64;
+                }
+            }
+        }
+        let sha256 = hexadecimal(&hasher.finalize());
+        Ok(FileInfo { name: name.to_owned(), language: None, documents: 0, len_bytes, sha256 })
+    }
 }
 
 /// SHA-256 of bytes, hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The files of a folder that a description names beside the texts and itself: what the manifest, the tokenizer, the index and the
+/// facts are in. Shards are named after their hashes.
+pub(crate) fn own_files(manifest: &DatasetManifest) -> Vec<String> {
+    let names = [MANIFEST, MANIFEST_JSON, TOKENIZER, TOKENIZER_CONFIG, FACTS, INDEX].map(str::to_owned);
+    names.into_iter().chain(manifest.heldout.iter().map(|held| heldout_name(&held.language))).collect()
 }
 
 /// A value as JSON for people.

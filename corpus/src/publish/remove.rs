@@ -143,17 +143,17 @@ pub fn remove(dataset: &Dataset, ids: &BTreeSet<String>, out: &Path) -> Result<R
     let bytes = manifest.to_bytes();
     DatasetManifest::from_bytes(&bytes)?;
     removal.to = Hash::of(&bytes).to_string();
-    let path = dataset.root.join(FACTS);
-    if path.is_file() {
+    staging.write(dataset::MANIFEST_JSON, format!("{:#}\n", dataset::manifest_json(&manifest)).as_bytes())?;
+    staging.write(dataset::MANIFEST, &bytes)?;
+    if dataset.root.join(FACTS).is_file() {
         let old = read_facts(&dataset.root)?;
         let facts = removed_facts::facts(&old, &going, dataset, &manifest, &tokens, &removal.to);
         staging.write(FACTS, &super::json_bytes(&facts))?;
+        files.extend(staging.describe(&super::own_files(&manifest))?);
         for (name, bytes) in super::write(&facts, &files) {
             staging.write(&name, &bytes)?;
         }
     }
-    staging.write(dataset::MANIFEST_JSON, format!("{:#}\n", dataset::manifest_json(&manifest)).as_bytes())?;
-    staging.write(dataset::MANIFEST, &bytes)?;
     staging.commit()?;
     removal.left_out = left_out(&dataset.root, out)?;
     Ok(removal)

@@ -95,6 +95,41 @@ pub fn ids(path: &Path, mut visit: impl FnMut(&str)) -> Result<(), ScanError> {
     })
 }
 
+/// What names a published document, without its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartRow<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its source.
+    pub source: &'a str,
+    /// Its language.
+    pub language: &'a str,
+    /// A JSON object: its licence and what else is known.
+    pub extra: &'a str,
+}
+
+/// Gives the rows of a part to `visit`, in order, without reading their texts.
+///
+/// # Errors
+/// [`ScanError`].
+pub fn rows(path: &Path, mut visit: impl FnMut(PartRow<'_>)) -> Result<(), ScanError> {
+    batches(path, &["id", "source", "language", "extra"], |batch| {
+        let [id, source, language, extra] = ["id", "source", "language", "extra"].map(|name| strings(batch, name));
+        let (id, source, language, extra) = (id?, source?, language?, extra?);
+        for row in 0..batch.num_rows() {
+            let [id, source, language, extra] = [id, source, language, extra].map(|column| column.value(row));
+            visit(PartRow { id, source, language, extra });
+        }
+        Ok(())
+    })
+}
+
+/// The licence within the `extra` of a published document.
+pub fn license(extra: &str) -> Option<String> {
+    let fields = serde_json::from_str::<serde_json::Value>(extra).ok()?;
+    Some(fields.get("license")?.as_str()?.to_owned())
+}
+
 /// Gives the documents of a part to `visit`, in order. Their licence is taken out of `extra`, which stays as it is.
 ///
 /// # Errors
@@ -109,8 +144,7 @@ pub fn documents(path: &Path, mut visit: impl FnMut(Document) -> Result<(), Stri
         for row in 0..batch.num_rows() {
             let [text, language, source, id, url, title, author, date, quality_signals, extra] =
                 std::array::from_fn(|column| arrays[column].value(row).to_owned());
-            let fields = serde_json::from_str::<serde_json::Value>(&extra).ok();
-            let license = fields.and_then(|fields| Some(fields.get("license")?.as_str()?.to_owned()));
+            let license = license(&extra);
             let known = |value: String| Some(value).filter(|value| !value.is_empty());
             let (url, title, author, date) = (known(url), known(title), known(author), known(date));
             let (quality_signals, extra) = (known(quality_signals), known(extra));

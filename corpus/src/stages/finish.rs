@@ -146,13 +146,14 @@ pub fn run(
     let json =
         |value: serde_json::Result<String>| value.unwrap_or_else(|error| unreachable!("no JSON: {error}")) + "\n";
     staging.write(FACTS, json(serde_json::to_string_pretty(&facts)).as_bytes())?;
-    for (name, bytes) in publish::write(&facts, &files) {
-        staging.write(&name, &bytes)?;
-    }
     staging.write(dataset::TOKENIZER, &done.learnt.tokenizer)?;
     staging.write(dataset::TOKENIZER_CONFIG, &crate::tokenizer::config_json())?;
     staging.write(dataset::MANIFEST_JSON, format!("{:#}\n", dataset::manifest_json(&manifest)).as_bytes())?;
     staging.write(dataset::MANIFEST, &bytes)?;
+    files.extend(staging.describe(&publish::own_files(&manifest))?);
+    for (name, bytes) in publish::write(&facts, &files) {
+        staging.write(&name, &bytes)?;
+    }
     staging.commit()?;
     Ok(Some(Report { hash: Hash::of(&bytes), manifest, facts, lossless: done.learnt.lossless }))
 }

@@ -1,11 +1,18 @@
 //! `essaim-corpus inspect`
 
+mod describe;
+
 use super::{print, print_json, thousands};
 use anyhow::Context;
 use clap::Args;
-use essaim_corpus::dataset::{Dataset, TOKENIZER, manifest_json, shard_name};
+use essaim_corpus::dataset::{Dataset, TOKENIZER, manifest_json};
+use essaim_corpus::facts::FACTS;
+use essaim_corpus::publish::listing::{self, Listed};
+use essaim_corpus::publish::remove::read_facts;
+use essaim_corpus::publish::statistics::statistics;
+use essaim_corpus::publish::verify::verify;
 use essaim_corpus::tokenizer::encode::Encoder;
-use essaim_protocol::dataset::{DatasetManifest, ShardInfo};
+use essaim_protocol::dataset::ShardInfo;
 use essaim_protocol::ids::Hash;
 use essaim_train::shard::ShardReader;
 use rayon::prelude::*;
@@ -15,14 +22,19 @@ use std::path::{Path, PathBuf};
 
 /// Show what a data set or a shard holds, and check every hash.
 ///
-///   essaim-corpus inspect dataset                     the data set, every file checked
+///   essaim-corpus inspect dataset                     its mixes, languages, licences, sources; every file checked
 ///   essaim-corpus inspect dataset --documents 2       with the first documents of each held-out shard
-///   essaim-corpus inspect dataset/shards/….shard      one shard; its texts where tokenizer.json is near
+///   essaim-corpus inspect dataset --shard 8e16ee      the documents of a shard: id, source, language, licence, tokens
+///   essaim-corpus inspect dataset --shard 8e16ee --documents 2    and the texts of the first
+///   essaim-corpus inspect shards/….shard              a shard alone; its texts where tokenizer.json is near
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Inspect {
     /// A data set's folder, its dataset.manifest, or a .shard file
     path: PathBuf,
+    /// List the documents of this shard of the data set: its hash, or how that begins
+    #[arg(long, value_name = "HASH")]
+    shard: Option<String>,
     /// Show the first N documents of each held-out shard, or of the shard
     #[arg(long, value_name = "N", default_value_t = 0)]
     documents: u64,
@@ -32,9 +44,12 @@ type Shard = ShardReader<Cursor<Vec<u8>>>;
 
 impl Inspect {
     pub(super) fn run(&self, json: bool) -> anyhow::Result<()> {
-        match self.path.extension().is_some_and(|extension| extension == "shard") {
-            true => self.shard(json),
-            false => self.dataset(json),
+        let is_shard = self.path.extension().is_some_and(|extension| extension == "shard");
+        match &self.shard {
+            Some(_) if is_shard => anyhow::bail!("--shard names a shard of a data set: give the data set's folder"),
+            Some(hash) => self.listing(hash, json),
+            None if is_shard => self.shard(json),
+            None => self.dataset(json),
         }
     }
 
@@ -46,6 +61,11 @@ impl Inspect {
         for heldout in &dataset.manifest.heldout {
             dataset.heldout(heldout, &encoder)?;
         }
+        let verified = verify(&dataset)?;
+        let facts = match dataset.root.join(FACTS).is_file() {
+            true => Some(read_facts(&dataset.root)?),
+            false => None,
+        };
         let mut shown = Vec::new();
         for heldout in dataset.manifest.heldout.iter().filter(|_| self.documents > 0) {
             let texts = self.texts(&mut dataset.shard(&heldout.shard)?, &encoder)?;
@@ -55,13 +75,17 @@ impl Inspect {
             let mut value = manifest_json(&dataset.manifest);
             value["dataset"] = json!(dataset.hash.to_string());
             value["ok"] = json!(true);
+            value["verified"] = json!(verified);
+            if let Some(facts) = &facts {
+                value["statistics"] = statistics(facts);
+            }
             if self.documents > 0 {
                 let texts = shown.into_iter().map(|(language, texts)| (language, json!(texts)));
                 value["heldout_documents"] = Value::Object(texts.collect());
             }
             return print_json(&value);
         }
-        let mut text = describe(&dataset.manifest, &dataset.hash);
+        let mut text = describe::dataset(&dataset, facts.as_ref(), verified);
         for (language, texts) in shown {
             texts.iter().for_each(|document| text += &format!("\n--- held out, {language} ---\n{document}\n"));
         }
@@ -71,6 +95,41 @@ impl Inspect {
     fn texts(&self, shard: &mut Shard, encoder: &Encoder) -> anyhow::Result<Vec<String>> {
         let count = shard.documents().min(self.documents);
         (0..count).map(|i| Ok(encoder.decode(&shard.document(i)?)?)).collect()
+    }
+
+    /// One shard of a data set, with the names of its documents.
+    fn listing(&self, hash: &str, json: bool) -> anyhow::Result<()> {
+        let dataset = Dataset::open(&self.path)?;
+        let shards: Vec<&ShardInfo> = dataset.manifest.all_shards().collect();
+        let hash = hash.trim_end_matches(".shard").to_ascii_lowercase();
+        let begins = |info: &ShardInfo| info.hash.to_string().starts_with(&hash);
+        let found: Vec<usize> = (0..shards.len()).filter(|&number| begins(shards[number])).collect();
+        let number = match found[..] {
+            [number] => number,
+            [] => {
+                anyhow::bail!(
+                    "no shard of this data set begins with {hash}; 'essaim-corpus inspect DIR --json' names all"
+                )
+            }
+            _ => anyhow::bail!("{} shards begin with {hash:?}: give more of the hash", found.len()),
+        };
+        let info = shards[number];
+        let listed = listing::list(&dataset, number)?;
+        let texts = match self.documents {
+            0 => Vec::new(),
+            _ => self.texts(&mut dataset.shard(info)?, &dataset.encoder()?)?,
+        };
+        let mut mixes = dataset.manifest.mixes.iter();
+        let mix = mixes.find(|mix| mix.shards.iter().any(|shard| shard.hash == info.hash)).map(|mix| &mix.name);
+        if json {
+            return print_json(&shard_json(info, mix, &listed, &texts));
+        }
+        let place = mix.map_or_else(|| "held out of training".to_owned(), |mix| format!("mix {mix}"));
+        let mut text = format!("shard       {}\nwhere       {place}\n", info.hash);
+        text += &format!("documents   {}\ntokens      {}\n", thousands(info.documents), thousands(info.tokens));
+        text += &describe::listing(&listed);
+        texts.iter().for_each(|document| text += &format!("\n---\n{document}\n"));
+        print(&text)
     }
 
     fn shard(&self, json: bool) -> anyhow::Result<()> {
@@ -112,6 +171,22 @@ impl Inspect {
     }
 }
 
+fn shard_json(info: &ShardInfo, mix: Option<&String>, listed: &[Listed], texts: &[String]) -> Value {
+    let mut value = json!({
+        "hash": info.hash.to_string(),
+        "mix": mix,
+        "heldout": mix.is_none(),
+        "len_bytes": info.len_bytes,
+        "tokens": info.tokens,
+        "documents": listed,
+        "ok": true,
+    });
+    if !texts.is_empty() {
+        value["texts"] = json!(texts);
+    }
+    value
+}
+
 /// The tokenizer beside a shard or one folder up, as a data set has it.
 fn near_tokenizer(shard: &Path) -> anyhow::Result<Encoder> {
     let folder = std::fs::canonicalize(shard)?;
@@ -119,35 +194,4 @@ fn near_tokenizer(shard: &Path) -> anyhow::Result<Encoder> {
     let path = near.into_iter().find(|path| path.is_file());
     let path = path.with_context(|| format!("{}: no {TOKENIZER} beside it or one folder up", shard.display()))?;
     Ok(Encoder::new(&essaim_corpus::tokenizer::read(&path)?.0)?)
-}
-
-fn describe(manifest: &DatasetManifest, hash: &Hash) -> String {
-    let mut text = format!(
-        "data set   {hash}\nname       {}\ntokenizer  {}\nvocabulary {}\n",
-        manifest.name,
-        manifest.tokenizer,
-        thousands(manifest.vocab_size.into())
-    );
-    for mix in &manifest.mixes {
-        let sum = |field: fn(&ShardInfo) -> u64| thousands(mix.shards.iter().map(field).sum());
-        let (tokens, documents) = (sum(|shard| shard.tokens), sum(|shard| shard.documents));
-        text +=
-            &format!("mix        {}: {} shards, {documents} documents, {tokens} tokens\n", mix.name, mix.shards.len());
-    }
-    text +=
-        &format!("\n{:24} {:8} {:>10} {:>13} {:>13}  licences\n", "source", "language", "documents", "bytes", "tokens");
-    for source in &manifest.sources {
-        let [documents, text_bytes, tokens] = [source.documents, source.text_bytes, source.tokens].map(thousands);
-        let licenses = source.licenses.join(", ");
-        let (name, language) = (&source.name, &source.language);
-        text += &format!("{name:24} {language:8} {documents:>10} {text_bytes:>13} {tokens:>13}  {licenses}\n");
-    }
-    text += &format!("\n{:10} {:>10} {:>13} {:>13}  shard\n", "held out", "documents", "bytes", "tokens");
-    for heldout in &manifest.heldout {
-        let shard = &heldout.shard;
-        let [documents, text_bytes, tokens] = [shard.documents, heldout.text_bytes, shard.tokens].map(thousands);
-        let (language, name) = (&heldout.language, shard_name(&shard.hash));
-        text += &format!("{language:10} {documents:>10} {text_bytes:>13} {tokens:>13}  {name}\n");
-    }
-    text + "\nEvery hash, length and count agrees with the manifest.\n"
 }
