@@ -3,7 +3,7 @@
 //! Normative text, coefficients and measured error bounds: SEMANTICS.md §3. Every function returns the canonical NaN
 //! (`0x7fc00000`) where its result is a NaN. The slice versions give the bits of the scalar ones on every path.
 
-use crate::cpu;
+use crate::cpu::{self, Isa};
 use crate::exec::Exec;
 use crate::fma::{Fma, ReferenceFma};
 use crate::platform::Path;
@@ -109,11 +109,46 @@ pub(crate) fn exp_with<F: Fma>(x: f32) -> f32 {
     let p = F::fma(p, r, EXP_P[1]);
     let p = F::fma(p, r, EXP_P[0]);
     let y = F::fma(p, r * r, r) + 1.0;
-    // 2^n in two factors: the first product is exact, so a subnormal result is rounded once.
-    let half = n_integer >> 1;
+    canonical(times_power(y, n_integer))
+}
+
+/// `y · 2ⁿ` in two factors: the first product is exact, so a subnormal result is rounded once.
+#[inline(always)]
+pub(crate) fn times_power(y: f32, n: i32) -> f32 {
+    let half = n >> 1;
     let scale_a = f32::from_bits((half.wrapping_add(127) as u32) << 23);
-    let scale_b = f32::from_bits((n_integer.wrapping_sub(half).wrapping_add(127) as u32) << 23);
-    canonical(y * scale_a * scale_b)
+    let scale_b = f32::from_bits((n.wrapping_sub(half).wrapping_add(127) as u32) << 23);
+    y * scale_a * scale_b
+}
+
+/// As [`exp_with`], a vector at a time, but a NaN may be any.
+#[inline(always)]
+pub(crate) fn exp_lanes<I: Isa>(x: I::V) -> I::V {
+    let coefficient = |power: usize| I::splat(EXP_P[power]);
+    let c = I::vmax(I::splat(EXP_INPUT_MIN), I::vmin(I::splat(EXP_INPUT_MAX), x));
+    let shifted = I::vfma(c, I::splat(std::f32::consts::LOG2_E), I::splat(ROUND_MAGIC));
+    let n = I::vsub(shifted, I::splat(ROUND_MAGIC));
+    let r = I::vfma(n, I::splat(-LN2_HIGH), c);
+    let r = I::vfma(n, I::splat(-LN2_LOW), r);
+    let p = I::vfma(coefficient(4), r, coefficient(3));
+    let p = I::vfma(p, r, coefficient(2));
+    let p = I::vfma(p, r, coefficient(1));
+    let p = I::vfma(p, r, coefficient(0));
+    let y = I::vadd(I::vfma(p, I::vmul(r, r), r), I::splat(1.0));
+    I::vscale(y, n)
+}
+
+/// As [`sigmoid_with`], a vector at a time, but a NaN may be any. (The sign that `0 - x` loses with a zero cannot be seen behind exp.)
+#[inline(always)]
+pub(crate) fn sigmoid_lanes<I: Isa>(x: I::V) -> I::V {
+    let one = I::splat(1.0);
+    I::vdiv(one, I::vadd(one, exp_lanes::<I>(I::vsub(I::splat(0.0), x))))
+}
+
+/// As [`silu_with`], a vector at a time, but a NaN may be any.
+#[inline(always)]
+pub(crate) fn silu_lanes<I: Isa>(x: I::V) -> I::V {
+    I::vmul(x, sigmoid_lanes::<I>(x))
 }
 
 /// `log(1 + f) = f - f²/2 + f³ P(f)` for `1 + f` in [√½, √2); lowest power first.

@@ -7,10 +7,10 @@
 use super::isa::{Isa, NR_MAX, simd_fn};
 use super::micro::{FULL, HEAD, TAIL, Tile, tile};
 use super::pack::{pack_b_columns, pack_b_rows};
-use super::rows;
+use super::rows::{self, set_vector, vector};
 use super::scratch::{Scratch, Shared, Slot};
 use crate::exec::Exec;
-use crate::math::exp_with;
+use crate::math::exp_lanes;
 use crate::ops::AttentionShape;
 
 /// Queries of a block in the forward pass, at most: whole tiles.
@@ -108,7 +108,8 @@ unsafe fn products_with_positions<I: Isa>(
                 let a = a.add(top * s.q_stride);
                 let c = target.add(top * s.score_stride + left);
                 let b = packed.add(left * s.hd);
-                let operands = Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, c, ldc: s.score_stride, load: false };
+                let operands =
+                    Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.score_stride, load: false };
                 tile::<I, false, FULL>(I::MR.min(rows - top), I::NR, operands);
             }
         }
@@ -133,7 +134,8 @@ unsafe fn weighted_positions<I: Isa>(
                 let c = out.add(top * s.q_stride + left);
                 let b = packed.add(left * s.seq);
                 let k = first + top + 1;
-                let operands = Tile { k, a, a_row: s.score_stride, a_k: 1, b, c, ldc: s.q_stride, load: false };
+                let operands =
+                    Tile { k, a, a_row: s.score_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.q_stride, load: false };
                 tile::<I, false, TAIL>(I::MR.min(rows - top), I::NR.min(s.hd - left), operands);
             }
         }
@@ -163,7 +165,8 @@ unsafe fn weighted_queries<I: Isa>(
                 let b = packed.add(left * rows + skipped * I::NR);
                 let c = out.add(top * s.kv_stride + left);
                 let k = rows - skipped;
-                let operands = Tile { k, a, a_row: 1, a_k: s.score_stride, b, c, ldc: s.kv_stride, load: true };
+                let operands =
+                    Tile { k, a, a_row: 1, a_k: s.score_stride, b, b_k: I::NR, c, ldc: s.kv_stride, load: true };
                 if top < first {
                     tile::<I, true, FULL>(height, cols, operands);
                 } else {
@@ -208,10 +211,7 @@ simd_fn! {
                 for first in (0..s.seq).step_by(block::<I>(FORWARD_BLOCK)) {
                     let rows = block::<I>(FORWARD_BLOCK).min(s.seq - first);
                     products_with_positions::<I>(s, head.q.add(first * s.q_stride), first, rows, keys, scores);
-                    for row in 0..rows {
-                        let row_scores = scores.add(row * s.score_stride);
-                        softmax::<I>(s, row_scores, first + row + 1, head.stats.add(2 * (first + row)));
-                    }
+                    softmax::<I>(s, scores, first, rows, head.stats.add(2 * first));
                     weighted_positions::<I>(s, scores, first, rows, values, head.out.add(first * s.q_stride));
                 }
             }
@@ -219,22 +219,29 @@ simd_fn! {
     }
 }
 
-/// Softmax of one row of `len` scores; `stats` receives maximum and inverse sum.
+/// Softmax of `rows` rows of scores, the first of them that of query `first`; `stats` receives each row's maximum and inverse sum.
 #[inline(always)]
-unsafe fn softmax<I: Isa>(s: &Sizes, scores: *mut f32, len: usize, stats: *mut f32) {
-    // SAFETY: the caller promises a row of scores, which has room for whole groups of 32, and two statistics.
-    unsafe {
-        let padded = len.next_multiple_of(32);
-        let row = std::slice::from_raw_parts_mut(scores, padded);
+unsafe fn softmax<I: Isa>(s: &Sizes, scores: *mut f32, first: usize, rows: usize, stats: *mut f32) {
+    // SAFETY: the caller promises the rows of scores, which have room for whole vectors, and two statistics of each.
+    let row_of = |row: usize| unsafe {
+        let len = first + row + 1;
+        (len, std::slice::from_raw_parts_mut(scores.add(row * s.score_stride), len.next_multiple_of(I::LANES)))
+    };
+    // A step of all rows at a time: what reduces a row to one number takes long, but need not wait for another row's.
+    for row in 0..rows {
+        let (len, scores) = row_of(row);
         // What lies beyond the row must not be its maximum, and adds exp(-inf) = +0 to a lane. (The scale is positive.)
-        row[len..].fill(f32::NEG_INFINITY);
-        let max = rows::scale_and_max::<I>(row, s.scale);
-        let inverse = 1.0 / rows::exp_and_sum::<I>(row, max);
-        for value in row.iter_mut() {
-            *value *= inverse;
-        }
-        *stats = max;
-        *stats.add(1) = inverse;
+        scores[len..].fill(f32::NEG_INFINITY);
+        // SAFETY: as above.
+        unsafe { *stats.add(2 * row) = rows::scale_and_max::<I>(scores, s.scale) };
+    }
+    for row in 0..rows {
+        // SAFETY: as above.
+        unsafe { *stats.add(2 * row + 1) = 1.0 / rows::exp_and_sum::<I>(row_of(row).1, *stats.add(2 * row)) };
+    }
+    for row in 0..rows {
+        // SAFETY: as above.
+        rows::scale::<I>(row_of(row).1, unsafe { *stats.add(2 * row + 1) });
     }
 }
 
@@ -352,15 +359,18 @@ unsafe fn softmax_backward<I: Isa>(
     len: usize,
     [max, inverse, mean]: [f32; 3],
 ) {
-    // SAFETY: the caller promises two rows of scores, which have room for whole groups of 32.
+    // SAFETY: the caller promises two rows of scores, which have room for whole vectors.
     let (scores, dscores) = unsafe {
-        let padded = len.next_multiple_of(32);
+        let padded = len.next_multiple_of(I::LANES);
         (std::slice::from_raw_parts_mut(scores, padded), std::slice::from_raw_parts_mut(dscores, padded))
     };
-    for (score, dscore) in scores.iter_mut().zip(dscores) {
-        let p = exp_with::<I>(*score * s.scale - max) * inverse;
-        *score = p;
-        *dscore = (p * (*dscore - mean)) * s.scale;
+    let [max, inverse, mean, scale] = [max, inverse, mean, s.scale].map(I::splat);
+    for at in (0..scores.len()).step_by(I::LANES) {
+        let power = exp_lanes::<I>(I::vsub(I::vmul(vector::<I>(scores, at), scale), max));
+        let p = I::vmul(power, inverse);
+        set_vector::<I>(scores, at, p);
+        let ds = I::vmul(I::vmul(p, I::vsub(vector::<I>(dscores, at), mean)), scale);
+        set_vector::<I>(dscores, at, ds);
     }
 }
 

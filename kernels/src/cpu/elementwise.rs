@@ -1,13 +1,20 @@
 //! Element-wise operations that deserve wide instructions. Callers pass slices of one length.
 
 use super::isa::simd_fn;
-use crate::math::{sigmoid_with, silu_with};
+use super::rows::{set_vector, vector};
+use crate::math::{sigmoid_lanes, sigmoid_with, silu_lanes, silu_with};
 use crate::ops::{AdamwScalars, NesterovScalars};
 
 simd_fn! {
     fn swiglu_forward<I>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-            *out = silu_with::<I>(gate) * up;
+        let (gate, up) = (&gate[..out.len()], &up[..out.len()]);
+        let whole = out.len() / I::LANES * I::LANES;
+        for at in (0..whole).step_by(I::LANES) {
+            let silu = silu_lanes::<I>(vector::<I>(gate, at));
+            set_vector::<I>(out, at, I::vmul(silu, vector::<I>(up, at)));
+        }
+        for i in whole..out.len() {
+            out[i] = silu_with::<I>(gate[i]) * up[i];
         }
     }
 }
@@ -16,7 +23,15 @@ simd_fn! {
     fn swiglu_backward<I>(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
         let len = dout.len();
         let (gate, up, dgate, dup) = (&gate[..len], &up[..len], &mut dgate[..len], &mut dup[..len]);
-        for i in 0..len {
+        let (whole, one) = (len / I::LANES * I::LANES, I::splat(1.0));
+        for at in (0..whole).step_by(I::LANES) {
+            let (gate, up, dout) = (vector::<I>(gate, at), vector::<I>(up, at), vector::<I>(dout, at));
+            let s = sigmoid_lanes::<I>(gate);
+            set_vector::<I>(dup, at, I::vmul(dout, I::vmul(gate, s)));
+            let slope = I::vmul(s, I::vfma(gate, I::vsub(one, s), one));
+            set_vector::<I>(dgate, at, I::vmul(I::vmul(dout, up), slope));
+        }
+        for i in whole..len {
             let s = sigmoid_with::<I>(gate[i]);
             dup[i] = dout[i] * (gate[i] * s);
             dgate[i] = (dout[i] * up[i]) * (s * I::fma(gate[i], 1.0 - s, 1.0));

@@ -1,8 +1,8 @@
 //! The blocked matrix product.
 //!
 //! B is packed once, by all threads, and shared. Then tasks, each a block of rows times a block of columns of C, run through `k` in
-//! blocks of 384: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. None of
-//! this can be seen in the bits, since each output remains one chain over increasing `k`.
+//! blocks of 384: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. An operand whose rows are
+//! short is read where it lies. None of this can be seen in the bits, since each output remains one chain over increasing `k`.
 
 use std::ops::Range;
 
@@ -17,8 +17,13 @@ use crate::gemm::{GemmShape, Layout};
 /// Terms of a block: a panel of B stays in the first-level cache when it is 16 columns wide, else in the second. Others from 192 to
 /// 512 were no faster.
 const KC: usize = 384;
+/// Terms of a block when B is not packed: the next block of B is fetched into the second-level cache beside the present one.
+const KC_UNPACKED: usize = 128;
 /// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.
 const MC: usize = 252;
+/// Elements of packed B that a tile's rows go through before the next rows do, about: 256 KiB of the second-level cache. Tiles that follow each
+/// other lie side by side in C, since lines of one column of C share few sets of the caches where the rows' distance is a power of two.
+const B_BLOCK: usize = 1 << 16;
 /// Elements of B packed at a time, at most: bounds the buffer to 64 MiB.
 const PACKED_B_MAX: usize = 1 << 24;
 /// Rows of B packed before the next panel's.
@@ -26,13 +31,30 @@ const PACK_ROWS: usize = 16;
 /// Multiplications that are worth another thread.
 const PART_MULTIPLICATIONS: usize = 1 << 19;
 
-/// One task: rows `row..row + rows` times the packed columns `col..col + cols`.
+/// Longest rows of an operand that is read where it lies, elements. A tile takes a part of each row, and what lies further apart shares
+/// too few sets of the caches to stay in them.
+const UNPACKED_ROW_MAX: usize = 512;
+/// Panels of B up to which packing a block of A, transposed, is not worth it: each packed line is read once for each panel.
+const UNPACKED_PANELS_MAX: usize = 4;
+
+/// B for a task.
+#[derive(Clone, Copy)]
+struct Right {
+    /// The first term of the task's first column.
+    b: *const f32,
+    /// Distance of terms.
+    term: usize,
+    /// Distance of panels.
+    panel: usize,
+    packed: bool,
+}
+
+/// One task: rows `row..row + rows` times the columns `col..col + cols`.
 #[derive(Clone, Copy)]
 pub(crate) struct Task {
     shape: GemmShape,
     a: *const f32,
-    /// The packed panel of column `col`.
-    packed_b: *const f32,
+    b: Right,
     c: *mut f32,
     row: usize,
     rows: usize,
@@ -42,77 +64,106 @@ pub(crate) struct Task {
     kc: usize,
 }
 
+/// Whether A is read where it lies.
+fn a_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
+    shape.lda <= UNPACKED_ROW_MAX || shape.layout == Layout::TN && shape.n <= UNPACKED_PANELS_MAX * tile_cols
+}
+
+/// Whether B is read where it lies: only where its terms are rows, which many products with few rows of C would pack for little use.
+fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
+    shape.layout == Layout::TN && shape.ldb <= UNPACKED_ROW_MAX && shape.n.is_multiple_of(tile_cols)
+}
+
+/// A block of A for a task.
+#[derive(Clone, Copy)]
+struct Left {
+    /// The first term of the first row.
+    a: *const f32,
+    /// Distance of rows; of terms, when A is read by terms.
+    stride: usize,
+    /// Distance of tiles.
+    tile: usize,
+}
+
 simd_fn! {
     fn run_task<I>(task: &Task, packed_a: *mut f32) {
         let (GemmShape { layout, k, lda, .. }, kc) = (task.shape, task.kc);
-        let by_k = layout == Layout::TN;
+        let (by_k, unpacked) = (layout == Layout::TN, a_unpacked(&task.shape, I::NR));
+        let (row_stride, term_stride) = if by_k { (1, lda) } else { (lda, 1) };
         let tiles = task.rows.div_ceil(I::MR) * task.cols.div_ceil(I::NR);
         for start in (0..k).step_by(kc) {
             let terms = kc.min(k - start);
-            // What will be packed next: the same rows, or else those below, which are likely this thread's next task.
+            // What will be read next: the same rows, or else those below, which are likely this thread's next task.
             let (next_row, next_start) = match start + terms < k {
                 true => (task.row, start + terms),
                 false => (task.row + task.rows, 0),
             };
+            let next = task.a.wrapping_add(next_row * row_stride + next_start * term_stride);
             let next_terms = kc.min(k - next_start);
             // SAFETY: `gemm` checked the slices against the shape; the task's rows, columns and terms lie within it, and `packed_a`
             // has room for a block of `rows` × `terms`. (The block ahead may lie outside: it is not read.)
             unsafe {
+                let a = task.a.add(task.row * row_stride + start * term_stride);
                 if by_k {
-                    pack_a_columns::<I>(task.a.add(start * lda + task.row), lda, task.rows, terms, packed_a);
-                    let next = task.a.wrapping_add(next_start * lda + next_row);
-                    multiply_block::<I, true>(task, start, terms, packed_a, Ahead::new(next, lda, next_terms, task.rows, tiles));
+                    let mut left = Left { a, stride: lda, tile: I::MR };
+                    if !unpacked {
+                        pack_a_columns::<I>(a, lda, task.rows, terms, packed_a);
+                        left = Left { a: packed_a, stride: I::MR, tile: a_tile_stride(I::MR, terms) };
+                    }
+                    multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles));
                 } else {
-                    pack_a_rows(task.a.add(task.row * lda + start), lda, task.rows, terms, packed_a);
-                    let next = task.a.wrapping_add(next_row * lda + next_start);
-                    multiply_block::<I, false>(task, start, terms, packed_a, Ahead::new(next, lda, task.rows, next_terms, tiles));
+                    let mut left = Left { a, stride: lda, tile: I::MR * lda };
+                    if !unpacked {
+                        pack_a_rows(a, lda, task.rows, terms, packed_a);
+                        let stride = a_row_stride(terms);
+                        left = Left { a: packed_a, stride, tile: I::MR * stride };
+                    }
+                    multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles));
                 }
             }
         }
     }
 }
 
-/// A packed block of A times every panel of the task, over the terms from `start` on.
+/// A block of A times every panel of the task, over the terms from `start` on.
 ///
 /// # Safety
-/// The task's pointers must be valid for its shape, and `packed_a` must hold its block.
+/// The task's pointers must be valid for its shape, and `left` for its rows and terms.
 #[inline(always)]
 unsafe fn multiply_block<I: Isa, const BY_K: bool>(
     task: &Task,
     start: usize,
     terms: usize,
-    packed_a: *const f32,
+    left: Left,
     mut ahead: Ahead,
 ) {
-    let Task { shape, packed_b, c, row, rows, col, cols, .. } = *task;
-    let GemmShape { k, ldc, accumulate, .. } = shape;
-    for left in (0..cols).step_by(I::NR) {
-        let width = I::NR.min(cols - left);
+    let Task { shape: GemmShape { k, ldc, accumulate, .. }, b, c, row, rows, col, cols, .. } = *task;
+    let block_cols = (B_BLOCK / terms).next_multiple_of(I::NR);
+    // B's next terms, where they lie; a packed B is in the caches.
+    let more_terms = if b.packed { 0 } else { terms.min(k - start - terms) };
+    let tiles = rows.div_ceil(I::MR) * cols.div_ceil(I::NR);
+    let mut b_ahead = Ahead::new(b.b.wrapping_add((start + terms) * b.term), b.term, more_terms, cols, tiles);
+    let (a_row, a_k) = if BY_K { (1, left.stride) } else { (left.stride, 1) };
+    for block in (0..cols).step_by(block_cols) {
         for top in (0..rows).step_by(I::MR) {
-            ahead.fetch::<I>();
-            // SAFETY: the caller's promise.
-            unsafe {
-                let b = packed_b.add(left * k + start * I::NR);
-                let c = c.add((row + top) * ldc + col + left);
-                // The tile below of C will be needed soon. Its rows may share few sets of the first-level cache, which hold no tall tile.
-                for next in I::MR..2 * I::MR {
-                    for at in (0..I::NR).step_by(LINE) {
-                        let line = c.wrapping_add(next * ldc + at);
+            for at in (block..cols.min(block + block_cols)).step_by(I::NR) {
+                ahead.fetch::<I>();
+                b_ahead.fetch::<I>();
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let c = c.add((row + top) * ldc + col + at);
+                    // The tile to the right will be needed soon. Tall ones have more rows than a set of the first-level cache holds.
+                    for line in 0..I::MR * (I::NR / LINE) {
+                        let (row, column) = (line / (I::NR / LINE), line % (I::NR / LINE) * LINE);
+                        let line = c.wrapping_add(row * ldc + I::NR + column);
                         if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
                     }
+                    let a = left.a.add(top / I::MR * left.tile);
+                    let b_at = b.b.add(at / I::NR * b.panel + start * b.term);
+                    let load = accumulate || start > 0;
+                    let operands = Tile { k: terms, a, a_row, a_k, b: b_at, b_k: b.term, c, ldc, load };
+                    tile::<I, BY_K, FULL>(I::MR.min(rows - top), I::NR.min(cols - at), operands);
                 }
-                // So will a share of the next panel of B.
-                let share = (terms * I::NR / LINE).div_ceil(rows.div_ceil(I::MR));
-                let next_panel = b.wrapping_add(I::NR * k + top / I::MR * share * LINE);
-                for line in 0..share {
-                    let line = next_panel.wrapping_add(line * LINE);
-                    if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
-                }
-                let a_row = if BY_K { 1 } else { a_row_stride(terms) };
-                let a_k = if BY_K { I::MR } else { 1 };
-                let a = packed_a.add(if BY_K { top / I::MR * a_tile_stride(I::MR, terms) } else { top * a_row });
-                let operands = Tile { k: terms, a, a_row, a_k, b, c, ldc, load: accumulate || start > 0 };
-                tile::<I, BY_K, FULL>(I::MR.min(rows - top), width, operands);
             }
         }
     }
@@ -218,35 +269,46 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
         return;
     }
     let (tile_rows, tile_cols) = tile_size(exec.path());
-    let chunk = (blocking.packed_b_max / k).max(tile_cols) / tile_cols * tile_cols;
-    let mut packed = Scratch::take(Slot::PackedB, chunk.min(n.next_multiple_of(tile_cols)) * k);
+    let (a_unpacked, b_unpacked) = (a_unpacked(shape, tile_cols), b_unpacked(shape, tile_cols));
+    let chunk = if b_unpacked { n } else { (blocking.packed_b_max / k).max(tile_cols) / tile_cols * tile_cols };
+    let kc = if b_unpacked { blocking.kc.min(KC_UNPACKED) } else { blocking.kc };
+    let packed_len = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols)) * k };
+    let mut packed = Scratch::take(Slot::PackedB, packed_len);
     let packed = Shared::new(packed.as_mut_ptr());
     let c = Shared::new(c.as_mut_ptr());
     for left in (0..n).step_by(chunk) {
         let width = chunk.min(n - left);
-        exec.for_each_range(width.div_ceil(tile_cols), tile_cols * k, |panels| {
-            pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
-        });
+        if !b_unpacked {
+            exec.for_each_range(width.div_ceil(tile_cols), tile_cols * k, |panels| {
+                pack_panels(exec.path(), shape, b.as_ptr(), left, width, panels, packed.get());
+            });
+        }
         let cut = Cut::new(exec, (m, width, k), blocking.mc);
         exec.for_each_task(cut.tasks(), |index| {
             let (rows, cols) = cut.task(index, m, width);
             if rows.is_empty() || cols.is_empty() {
                 return;
             }
-            // SAFETY: the columns begin at a panel below `width`, which lies within the buffer.
-            let packed_b = unsafe { packed.get().add(cols.start * k) }.cast_const();
+            let b = if b_unpacked {
+                Right { b: b[left + cols.start..].as_ptr(), term: shape.ldb, panel: tile_cols, packed: false }
+            } else {
+                // SAFETY: the columns begin at a panel below `width`, which lies within the buffer.
+                let b = unsafe { packed.get().add(cols.start * k) };
+                Right { b, term: tile_cols, panel: tile_cols * k, packed: true }
+            };
             let task = Task {
                 shape: *shape,
                 a: a.as_ptr(),
-                packed_b,
+                b,
                 c: c.get(),
                 row: rows.start,
                 rows: rows.len(),
                 col: left + cols.start,
                 cols: cols.len(),
-                kc: blocking.kc,
+                kc,
             };
-            let mut packed_a = Scratch::take(Slot::PackedA, a_block_len(tile_rows, rows.len(), blocking.kc.min(k)));
+            let block_len = if a_unpacked { 0 } else { a_block_len(tile_rows, rows.len(), kc.min(k)) };
+            let mut packed_a = Scratch::take(Slot::PackedA, block_len);
             run_task(exec.path(), &task, packed_a.as_mut_ptr());
         });
     }
@@ -268,19 +330,26 @@ mod tests {
         std::iter::from_fn(next).take(len).collect()
     }
 
+    /// What makes rows so long that the operand is packed, or nothing.
+    fn long_rows() -> impl Strategy<Value = usize> {
+        prop_oneof![Just(0), Just(UNPACKED_ROW_MAX)]
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(ProptestConfig::with_cases(120))]
 
         /// Whatever the blocks: the reference's bits.
         #[test]
         fn sizes_of_blocks_are_not_seen(
-            layout in 0usize..3, m in 1usize..80, n in 1usize..120, k in 1usize..300, accumulate: bool, seed: u32,
-            kc in 1usize..320, mc in 1usize..100, packed_b_max in 1usize..20_000, threads in 1usize..4,
+            layout in 0usize..3, m in 1usize..80, n in prop_oneof![1usize..120, (1usize..5).prop_map(|panels| 32 * panels)],
+            k in 1usize..300, accumulate: bool, seed: u32, (a_gap, b_gap) in (long_rows(), long_rows()), kc in 1usize..320, mc in 1usize..100, packed_b_max in 1usize..20_000, threads in 1usize..4,
         ) {
             let layout = [Layout::NN, Layout::NT, Layout::TN][layout];
-            let (lda, ldb) = (if layout == Layout::TN { m } else { k }, if layout == Layout::NT { k } else { n });
+            let (a_rows, a_cols) = if layout == Layout::TN { (k, m) } else { (m, k) };
+            let (b_rows, b_cols) = if layout == Layout::NT { (n, k) } else { (k, n) };
+            let (lda, ldb) = (a_cols + a_gap, b_cols + b_gap);
             let shape = GemmShape { layout, m, n, k, lda, ldb, ldc: n, accumulate };
-            let (a, b, c) = (values(seed, m * k), values(!seed, n * k), values(seed ^ 5, m * n));
+            let (a, b, c) = (values(seed, a_rows * lda), values(!seed, b_rows * ldb), values(seed ^ 5, m * n));
             let mut want = c.clone();
             crate::reference::gemm::gemm(&shape, &a, &b, &mut want);
             for path in Path::available().into_iter().filter(|&path| path != Path::Scalar) {

@@ -12,7 +12,7 @@ pub(crate) const TAIL: u8 = 1;
 /// Row `r` has no term before the `r`-th.
 pub(crate) const HEAD: u8 = 2;
 
-/// The operands of one tile. `A` is read at `a + row * a_row + k * a_k`, packed `B` at `b + k * NR`, `C` at `c + row * ldc`.
+/// The operands of one tile. `A` is read at `a + row * a_row + k * a_k`, `B` at `b + k * b_k`, `C` at `c + row * ldc`.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     /// Terms of the first row.
@@ -23,6 +23,8 @@ pub(crate) struct Tile {
     /// Distance of A's terms; 1 unless `A_BY_K`.
     pub(crate) a_k: usize,
     pub(crate) b: *const f32,
+    /// Distance of B's terms: `NR` when packed.
+    pub(crate) b_k: usize,
     pub(crate) c: *mut f32,
     pub(crate) ldc: usize,
     /// Whether the chains continue from C, else from +0.
@@ -41,7 +43,7 @@ impl Tile {
             Tile {
                 k: self.k - skipped + more,
                 a: self.a.add(row * a_row + skipped * a_k),
-                b: self.b.add(skipped * I::NR),
+                b: self.b.add(skipped * self.b_k),
                 c: self.c.add(row * self.ldc),
                 ..self
             }
@@ -52,7 +54,7 @@ impl Tile {
 /// Computes a tile of `rows` ≤ `I::MR` and `cols` ≤ `I::NR`.
 ///
 /// # Safety
-/// The pointers must be valid for the `rows`, `cols` and terms that the tile and `SHAPE` name; packed B always has all columns.
+/// The pointers must be valid for the `rows`, `cols` and terms that the tile and `SHAPE` name; B always has all columns.
 #[inline(always)]
 pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, cols: usize, t: Tile) {
     debug_assert!(rows <= I::MR && cols <= I::NR, "a tile of {rows} × {cols}");
@@ -136,7 +138,7 @@ impl Tile {
                         *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
                     }
                     a = a.add(a_k);
-                    b = b.add(I::NR);
+                    b = b.add(t.b_k);
                 }
                 k -= ROWS - 1;
             }
@@ -147,7 +149,7 @@ impl Tile {
                     *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
                 }
                 a = a.add(a_k);
-                b = b.add(I::NR);
+                b = b.add(t.b_k);
             }
             if SHAPE == TAIL {
                 for first in 1..ROWS {
@@ -157,7 +159,7 @@ impl Tile {
                         *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
                     }
                     a = a.add(a_k);
-                    b = b.add(I::NR);
+                    b = b.add(t.b_k);
                 }
             }
             for (row, sums) in acc.iter().enumerate() {

@@ -16,4 +16,5 @@ pub(crate) mod norm;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 
+pub(crate) use isa::Isa;
 pub(crate) use scratch::{Shared, with_sums};

@@ -1,7 +1,7 @@
 //! What operations do to a row: sums and maxima in lanes, exponentials. Bodies only, compiled into each path's functions.
 
 use super::isa::Isa;
-use crate::math::{canonical, exp_with};
+use crate::math::{canonical, exp_lanes};
 use crate::reference::reduce::{BLOCK, LANES, lane_tree};
 
 /// The fixed tree over blocks, as the blocks come: partial sums of 2^level blocks wait for their neighbour.
@@ -54,12 +54,16 @@ macro_rules! block {
             }
             start += LANES;
         }
-        let mut lanes = stored::<I>(sums);
-        for $index in whole..$len {
-            let $lane = lanes[$index - whole];
-            lanes[$index - whole] = $scalar;
+        if whole == $len {
+            I::lane_sum(sums)
+        } else {
+            let mut lanes = stored::<I>(sums);
+            for $index in whole..$len {
+                let $lane = lanes[$index - whole];
+                lanes[$index - whole] = $scalar;
+            }
+            lane_tree(lanes)
         }
-        lane_tree(lanes)
     }};
 }
 
@@ -95,10 +99,18 @@ fn stored<I: Isa>(sums: [I::V; 4]) -> [f32; LANES] {
 
 /// The vector of `x` from `at` on.
 #[inline(always)]
-fn vector<I: Isa>(x: &[f32], at: usize) -> I::V {
+pub(crate) fn vector<I: Isa>(x: &[f32], at: usize) -> I::V {
     debug_assert!(at + I::LANES <= x.len(), "a vector at {at} of {}", x.len());
     // SAFETY: the loops of this module ask for whole vectors within the slice.
     unsafe { I::load(x.as_ptr().add(at)) }
+}
+
+/// Stores a vector at `at`.
+#[inline(always)]
+pub(crate) fn set_vector<I: Isa>(x: &mut [f32], at: usize, v: I::V) {
+    debug_assert!(at + I::LANES <= x.len(), "a vector at {at} of {}", x.len());
+    // SAFETY: as in `vector`.
+    unsafe { I::store(x.as_mut_ptr().add(at), v) }
 }
 
 /// `Σ x`.
@@ -151,41 +163,37 @@ pub(crate) fn max<I: Isa>(x: &[f32]) -> f32 {
     largest_of::<I>(largest, &x[whole..])
 }
 
-/// Multiplies every element by `scale`, and gives the largest product as [`max`] does. Whole groups of 32 only.
+/// Multiplies every element by `scale`, and gives the largest product as [`max`] does. Whole vectors only.
 #[inline(always)]
 pub(crate) fn scale_and_max<I: Isa>(x: &mut [f32], scale: f32) -> f32 {
     let scale = I::splat(scale);
     let mut largest = [I::splat(f32::NEG_INFINITY); 4];
-    for lanes in x.as_chunks_mut::<LANES>().0 {
-        for (group, most) in largest.iter_mut().enumerate().take(LANES / I::LANES) {
-            let scaled = I::vmul(vector::<I>(lanes, group * I::LANES), scale);
-            // SAFETY: a whole vector of the 32 lanes.
-            unsafe { I::store(lanes.as_mut_ptr().add(group * I::LANES), scaled) };
-            *most = I::vmax(scaled, *most);
-        }
+    for start in (0..x.len() / I::LANES * I::LANES).step_by(I::LANES) {
+        let scaled = I::vmul(vector::<I>(x, start), scale);
+        set_vector::<I>(x, start, scaled);
+        let most = &mut largest[start / I::LANES % 2];
+        *most = I::vmax(scaled, *most);
     }
     largest_of::<I>(largest, &[])
+}
+
+/// Multiplies every element by `factor`. Whole vectors only.
+#[inline(always)]
+pub(crate) fn scale<I: Isa>(x: &mut [f32], factor: f32) {
+    let factor = I::splat(factor);
+    for start in (0..x.len() / I::LANES * I::LANES).step_by(I::LANES) {
+        set_vector::<I>(x, start, I::vmul(vector::<I>(x, start), factor));
+    }
 }
 
 /// The largest of four vectors and what is left of a row.
 #[inline(always)]
 fn largest_of<I: Isa>([a, b, c, d]: [I::V; 4], rest: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    // SAFETY: a vector has no more lanes.
-    unsafe { I::store(lanes.as_mut_ptr(), I::vmax(I::vmax(a, b), I::vmax(c, d))) };
-    let mut most = f32::NEG_INFINITY;
-    for &value in lanes.iter().take(I::LANES).chain(rest) {
+    let mut most = I::largest_lane(I::vmax(I::vmax(a, b), I::vmax(c, d)));
+    for &value in rest {
         most = if value > most { value } else { most };
     }
     most + 0.0
-}
-
-/// `exp(x - max)` of 32 elements.
-#[inline(always)]
-fn exp_lanes<I: Isa>(x: &mut [f32; LANES], max: f32) {
-    for value in x.iter_mut() {
-        *value = exp_with::<I>(*value - max);
-    }
 }
 
 /// Replaces every element by `exp(x - max)` and returns the sum.
@@ -207,23 +215,29 @@ pub(crate) fn sum_of_exp<I: Isa>(x: &[f32], max: f32) -> f32 {
 #[inline(always)]
 fn exp_block<I: Isa>(x: &mut [f32], max: f32) -> f32 {
     let mut sums = [I::splat(0.0); 4];
-    let (whole, rest) = x.as_chunks_mut::<LANES>();
-    for lanes in whole {
-        exp_lanes::<I>(lanes, max);
-        for (group, sum) in sums.iter_mut().enumerate().take(LANES / I::LANES) {
-            *sum = I::vadd(*sum, vector::<I>(lanes, group * I::LANES));
+    let wide = I::splat(max);
+    let vectors = LANES / I::LANES;
+    let whole = x.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (group, sum) in sums.iter_mut().enumerate().take(vectors) {
+            let at = start + group * I::LANES;
+            let power = exp_lanes::<I>(I::vsub(vector::<I>(x, at), wide));
+            set_vector::<I>(x, at, power);
+            *sum = I::vadd(*sum, power);
         }
     }
+    let rest = &mut x[whole..];
     if !rest.is_empty() {
         // Lanes that the row does not reach add exp(-inf) = +0, which leaves a sum that started from +0 as it is. (Where max is
         // -inf they add NaN, but then so does every element of the row.)
         let mut lanes = [f32::NEG_INFINITY; LANES];
         lanes[..rest.len()].copy_from_slice(rest);
-        exp_lanes::<I>(&mut lanes, max);
-        for (group, sum) in sums.iter_mut().enumerate().take(LANES / I::LANES) {
-            *sum = I::vadd(*sum, vector::<I>(&lanes, group * I::LANES));
+        for (group, sum) in sums.iter_mut().enumerate().take(rest.len().div_ceil(I::LANES)) {
+            let power = exp_lanes::<I>(I::vsub(vector::<I>(&lanes, group * I::LANES), wide));
+            set_vector::<I>(&mut lanes, group * I::LANES, power);
+            *sum = I::vadd(*sum, power);
         }
         rest.copy_from_slice(&lanes[..rest.len()]);
     }
-    lane_tree(stored::<I>(sums))
+    I::lane_sum(sums)
 }

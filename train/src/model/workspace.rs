@@ -2,20 +2,28 @@
 //!
 //! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = ffn`, `h = heads`, a training workspace holds
 //! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
-//! one tile of logits `[tile, vocab]` (at most 128 MiB, unless 256 tokens take more), the rotary tables `[context, head_dim]`, and `2t` token ids;
-//! a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
+//! one tile of logits `[tile, vocab]` (8 MiB where that is 512 tokens or more, else at most 128 MiB, unless 256 tokens take more), the
+//! rotary tables `[context, head_dim]`, and `2t` token ids; a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
 
 use crate::config::ModelShape;
 
 /// Elements of a tile of logits, unless [`TILE_TOKENS_MIN`] tokens take more.
 const TILE: usize = 32 << 20;
+/// Elements of a tile that the third-level cache of most machines holds: the products and the loss of a tile then read what was just written.
+const TILE_CACHED: usize = 2 << 20;
+/// Fewest tokens in a tile that is made smaller so that it stays in the cache: each tile packs the whole head anew, twice.
+const TILE_CACHED_TOKENS_MIN: usize = 512;
 /// Fewest tokens in a tile of logits. Each tile reads the whole head and its gradient: with 64 tokens the head took 1.6 times as
 /// long as with 512.
 const TILE_TOKENS_MIN: usize = 256;
 
 /// Tokens whose logits are in memory at once, for a workspace of `tokens`.
 pub(crate) fn tile_tokens(shape: &ModelShape, tokens: usize) -> usize {
-    (TILE / shape.vocab).max(TILE_TOKENS_MIN).min(tokens)
+    let tile = match TILE_CACHED / shape.vocab {
+        cached if cached >= TILE_CACHED_TOKENS_MIN => cached,
+        _ => (TILE / shape.vocab).max(TILE_TOKENS_MIN),
+    };
+    tile.min(tokens)
 }
 
 /// Defines a set of float buffers of `width(shape) · tokens` elements each, and its view for a number of tokens.
@@ -168,8 +176,9 @@ mod tests {
     #[test]
     fn a_tile_of_logits_is_bounded_unless_the_vocabulary_is_huge() {
         let tile = |vocab, tokens| tile_tokens(&ModelShape::from(&config([vocab, 24, 3, 4, 2, 48, 16], false)), tokens);
-        assert_eq!(tile(4096, 16384), 8192);
+        assert_eq!(tile(4096, 16384), 512);
         assert_eq!(tile(4096, 100), 100);
+        assert_eq!(tile(4097, 16384), 8190);
         assert_eq!(tile(1 << 20, 8192), 256);
     }
 }

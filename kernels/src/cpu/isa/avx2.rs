@@ -2,10 +2,14 @@
 
 use super::Isa;
 use crate::fma::Fma;
+use crate::math::CANONICAL_NAN;
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
-    _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps,
+    __m256, _CMP_UNORD_Q, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehdup_ps,
+    _mm_movehl_ps, _mm_prefetch, _mm256_add_epi32, _mm256_add_ps, _mm256_blendv_ps, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_ps, _mm256_sub_epi32,
+    _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 /// AVX2 and FMA. Its methods compile to those instructions only inside a function that enables them, where [`super::simd_fn`] puts them.
@@ -63,9 +67,51 @@ impl Isa for Avx2Isa {
     }
 
     #[inline(always)]
+    fn vsub(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as in `splat`.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn vdiv(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as in `splat`.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn vmax(a: __m256, b: __m256) -> __m256 {
         // SAFETY: as in `splat`.
         unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn vmin(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as in `splat`.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn vscale(y: __m256, n: __m256) -> __m256 {
+        // SAFETY: as in `splat`.
+        unsafe {
+            // Two factors: the first product is exact, so a subnormal result is rounded once.
+            let n = _mm256_cvtps_epi32(n);
+            let half = _mm256_srai_epi32::<1>(n);
+            let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))));
+            _mm256_mul_ps(_mm256_mul_ps(y, power(half)), power(_mm256_sub_epi32(n, half)))
+        }
+    }
+
+    #[inline(always)]
+    fn vcanonical(x: __m256) -> __m256 {
+        // SAFETY: as in `splat`.
+        unsafe { _mm256_blendv_ps(x, _mm256_set1_ps(CANONICAL_NAN), _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x)) }
+    }
+
+    #[inline(always)]
+    fn lane_sum([a, b, c, d]: [__m256; 4]) -> f32 {
+        // SAFETY: as in `splat`.
+        unsafe { sum_of_8(_mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d))) }
     }
 
     #[inline(always)]
@@ -84,6 +130,20 @@ impl Isa for Avx2Isa {
     unsafe fn transpose(source: *const f32, source_row: usize, target: *mut f32, target_row: usize) {
         // SAFETY: as in `splat`; the caller promises both blocks.
         unsafe { transpose_8x8(source, source_row, target, target_row) }
+    }
+}
+
+/// The last steps of the tree over lanes: halves are added, thrice.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn sum_of_8(lanes: __m256) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
     }
 }
 

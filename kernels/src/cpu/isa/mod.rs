@@ -18,6 +18,7 @@ pub(crate) use portable::PortableIsa;
 
 use crate::fma::Fma;
 use crate::platform::Path;
+use crate::reference::reduce::lane_tree;
 
 /// The most rows that a tile has on any path.
 pub(crate) const MR_MAX: usize = 14;
@@ -63,8 +64,41 @@ pub(crate) trait Isa: Fma {
     /// `a * b` in each lane.
     fn vmul(a: Self::V, b: Self::V) -> Self::V;
 
+    /// `a - b` in each lane.
+    fn vsub(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a / b` in each lane.
+    fn vdiv(a: Self::V, b: Self::V) -> Self::V;
+
     /// `a` where `a > b`, else `b`, which so also stands where either is NaN.
     fn vmax(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a` where `a < b`, else `b`, which so also stands where either is NaN.
+    fn vmin(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `y · 2ⁿ` in each lane, rounded once, for `y` in [½, 2) and integers `n` in −152 … 130. Where either is NaN, some NaN.
+    fn vscale(y: Self::V, n: Self::V) -> Self::V;
+
+    /// The canonical NaN for any NaN.
+    fn vcanonical(x: Self::V) -> Self::V;
+
+    /// The largest lane, of lanes that are no NaN. Which zero, is not said.
+    fn largest_lane(x: Self::V) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        // SAFETY: a vector has no more lanes.
+        unsafe { Self::store(lanes.as_mut_ptr(), x) };
+        lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most })
+    }
+
+    /// The tree of SEMANTICS.md §4.3 over 32 lanes: the first `32 / LANES` vectors.
+    fn lane_sum(sums: [Self::V; 4]) -> f32 {
+        let mut lanes = [0.0f32; 32];
+        for (group, sum) in sums.into_iter().enumerate().take(32 / Self::LANES) {
+            // SAFETY: whole vectors, 32 lanes in all.
+            unsafe { Self::store(lanes.as_mut_ptr().add(group * Self::LANES), sum) };
+        }
+        lane_tree(lanes)
+    }
 
     /// Hints that the cache line at `address` will be read or written soon. Any address is allowed.
     fn prefetch(address: *const f32);

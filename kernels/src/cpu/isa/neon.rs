@@ -3,9 +3,12 @@
 
 use super::Isa;
 use crate::fma::Fma;
+use crate::math::CANONICAL_NAN;
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vbslq_f32, vcgtq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_f64,
-    vreinterpretq_f64_f32, vst1q_f32, vtrn1q_f32, vtrn1q_f64, vtrn2q_f32, vtrn2q_f64,
+    float32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vceqq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32, vdivq_f32,
+    vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_f64, vreinterpretq_f32_s32,
+    vreinterpretq_f64_f32, vshlq_n_s32, vshrq_n_s32, vst1q_f32, vsubq_f32, vsubq_s32, vtrn1q_f32, vtrn1q_f64,
+    vtrn2q_f32, vtrn2q_f64,
 };
 use std::arch::asm;
 
@@ -68,6 +71,46 @@ impl Isa for NeonIsa {
     fn vmul(a: V, b: V) -> V {
         // SAFETY: as in `splat`.
         unsafe { [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn vsub(a: V, b: V) -> V {
+        // SAFETY: as in `splat`.
+        unsafe { [vsubq_f32(a[0], b[0]), vsubq_f32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn vdiv(a: V, b: V) -> V {
+        // SAFETY: as in `splat`.
+        unsafe { [vdivq_f32(a[0], b[0]), vdivq_f32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn vmin(a: V, b: V) -> V {
+        // Not `vminq_f32`, as below.
+        // SAFETY: as in `splat`.
+        unsafe { [vbslq_f32(vcltq_f32(a[0], b[0]), a[0], b[0]), vbslq_f32(vcltq_f32(a[1], b[1]), a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn vscale(y: V, n: V) -> V {
+        // Two factors: the first product is exact, so a subnormal result is rounded once.
+        // SAFETY: as in `splat`.
+        let power = |n| unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127)))) };
+        std::array::from_fn(|part| {
+            // SAFETY: as in `splat`.
+            unsafe {
+                let n = vcvtq_s32_f32(n[part]);
+                let half = vshrq_n_s32::<1>(n);
+                vmulq_f32(vmulq_f32(y[part], power(half)), power(vsubq_s32(n, half)))
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn vcanonical(x: V) -> V {
+        // SAFETY: as in `splat`.
+        x.map(|x| unsafe { vbslq_f32(vceqq_f32(x, x), x, vdupq_n_f32(CANONICAL_NAN)) })
     }
 
     #[inline(always)]

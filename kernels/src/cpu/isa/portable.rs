@@ -2,6 +2,7 @@
 
 use super::Isa;
 use crate::fma::{Fma, fma_exact};
+use crate::math::{canonical, times_power};
 
 /// Whether the build target itself has a fused multiply-add, so that `mul_add` is an instruction and not a library call.
 const NATIVE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
@@ -58,6 +59,31 @@ impl Isa for PortableIsa {
     #[inline(always)]
     fn vmul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn vsub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn vdiv(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| a[lane] / b[lane])
+    }
+
+    #[inline(always)]
+    fn vmin(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn vscale(y: [f32; 8], n: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| times_power(y[lane], n[lane] as i32))
+    }
+
+    #[inline(always)]
+    fn vcanonical(x: [f32; 8]) -> [f32; 8] {
+        x.map(canonical)
     }
 
     #[inline(always)]
