@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation of a block of rows.
 
 use super::isa::simd_fn;
-use super::rows;
+use super::rows::{self, set_vector, vector};
 
 simd_fn! {
     fn rmsnorm_forward<I>(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
@@ -16,36 +16,26 @@ simd_fn! {
     }
 }
 
-/// `Σ (dy w) (x rstd)` needs both factors as a row; rows up to this length keep them on the stack.
-const ROW_MAX: usize = 1024;
-
 simd_fn! {
     fn rmsnorm_backward_input<I>(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
         let d = w.len();
-        let mut stack = [[0.0f32; ROW_MAX]; 2];
-        let mut heap = if d > ROW_MAX { vec![0.0f32; 2 * d] } else { Vec::new() };
-        let (normed, scaled) = match d > ROW_MAX {
-            true => heap.split_at_mut(d),
-            false => {
-                let [a, b] = &mut stack;
-                (&mut a[..d], &mut b[..d])
-            }
-        };
         let inputs = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(rstd);
         for (((x, dy), &scale), dx) in inputs.zip(dx.chunks_exact_mut(d)) {
-            for i in 0..d {
-                normed[i] = x[i] * scale;
-                scaled[i] = dy[i] * w[i];
+            let mean = rows::dot_of_products::<I>((dy, w), (x, scale)) / d as f32;
+            let whole = d / I::LANES * I::LANES;
+            let (wide_scale, wide_mean) = (I::splat(scale), I::splat(mean));
+            for at in (0..whole).step_by(I::LANES) {
+                let minus_normed = I::vmul(vector::<I>(x, at), I::splat(-scale));
+                let scaled = I::vmul(vector::<I>(dy, at), vector::<I>(w, at));
+                let mut gradient = I::vmul(wide_scale, I::vfma(minus_normed, wide_mean, scaled));
+                if accumulate {
+                    gradient = I::vadd(vector::<I>(dx, at), gradient);
+                }
+                set_vector::<I>(dx, at, gradient);
             }
-            let mean = rows::dot::<I>(scaled, normed) / d as f32;
-            if accumulate {
-                for i in 0..d {
-                    dx[i] += scale * I::fma(-normed[i], mean, scaled[i]);
-                }
-            } else {
-                for i in 0..d {
-                    dx[i] = scale * I::fma(-normed[i], mean, scaled[i]);
-                }
+            for i in whole..d {
+                let gradient = scale * I::fma(-(x[i] * scale), mean, dy[i] * w[i]);
+                dx[i] = if accumulate { dx[i] + gradient } else { gradient };
             }
         }
     }

@@ -150,6 +150,23 @@ pub(crate) fn dot<I: Isa>(x: &[f32], y: &[f32]) -> f32 {
     })
 }
 
+/// `Σ (a b) (c factor)`: the products of pairs are rounded, the terms fused.
+#[inline(always)]
+pub(crate) fn dot_of_products<I: Isa>((a, b): (&[f32], &[f32]), (c, factor): (&[f32], f32)) -> f32 {
+    let (b, c, wide) = (&b[..a.len()], &c[..a.len()], I::splat(factor));
+    by_blocks!(a.len(), |start, len| {
+        let (a, b, c) = (&a[start..start + len], &b[start..start + len], &c[start..start + len]);
+        block!(
+            len,
+            |sums, at| {
+                let products = I::vmul(vector::<I>(a, at), vector::<I>(b, at));
+                I::vfma(products, I::vmul(vector::<I>(c, at), wide), sums)
+            },
+            |lane, at| I::fma(a[at] * b[at], c[at] * factor, lane)
+        )
+    })
+}
+
 /// The largest element, NaN passed over, zero as +0.
 #[inline(always)]
 pub(crate) fn max<I: Isa>(x: &[f32]) -> f32 {
