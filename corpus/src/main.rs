@@ -1,11 +1,13 @@
 //! `essaim-corpus`: from documents to hashed shards of tokens.
 
+mod allocator;
 mod cli;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::give_back();
     essaim_corpus::readers::quiet_guarded_panics();
     match cli::run(&cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
