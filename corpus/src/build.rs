@@ -229,6 +229,8 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
         kept.merge(bundle.kept.clone());
     }
     let line_facts = finish::line_facts(&cleaned);
+    let hosts =
+        cleaned.iter().filter(|bundle| bundle.hosts > 0).map(|bundle| (bundle.bundle.id, bundle.hosts)).collect();
     let bundles: Vec<BundleInfo> =
         cleaned.into_iter().map(|bundle| bundle.bundle).filter(|bundle| bundle.documents > 0).collect();
     if bundles.is_empty() {
@@ -257,7 +259,6 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
     }
     let packing = pack::Packing {
         bundles: &bundles,
-        facts: &placed,
         plans: &plans,
         ranges: &ranges,
         tokens_max: config.shards.tokens_max,
@@ -281,6 +282,7 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
         broken,
         kept,
         clusters,
+        hosts,
         line_facts,
         vocab_size: encoder.vocab_size(),
     };

@@ -19,10 +19,14 @@ use std::fmt;
 
 /// Documents in a bundle at most.
 pub const BUNDLE_DOCUMENTS_MAX: usize = 1 << 16;
-/// Text after which a bundle ends, bytes. One document may be longer.
-pub const BUNDLE_TEXT: u64 = 32 << 20;
-/// Text after which a block ends, bytes.
-const BLOCK_TEXT: usize = 256 << 10;
+/// Text after which a bundle ends at most, bytes. One document may be longer.
+pub const BUNDLE_TEXT_MAX: u64 = 32 << 20;
+/// The same at least, where little memory is allowed.
+pub const BUNDLE_TEXT_MIN: u64 = 8 << 20;
+/// Blocks of a bundle, about: a range of keys unpacks the blocks that it touches.
+const BLOCKS: u64 = 128;
+/// Text after which a block may end, bytes: shorter ones pack badly.
+const BLOCK_TEXT_MIN: u64 = 64 << 10;
 /// A block or list of rows at most, bytes when unpacked.
 const UNPACKED_MAX: usize = 1 << 30;
 const MAGIC: &[u8; 8] = b"ESDOCS1\n";
@@ -272,11 +276,13 @@ pub fn sort(documents: &mut [Keyed]) {
 pub fn build(mut documents: Vec<Keyed>) -> Built {
     sort(&mut documents);
     let (mut docs, mut blocks, mut rows) = (Vec::new(), Vec::new(), Rows::default());
+    let text_bytes: u64 = documents.iter().map(|keyed| keyed.document.text.len() as u64).sum();
+    let block_text = (text_bytes / BLOCKS).max(BLOCK_TEXT_MIN);
     let (mut begin, mut text) = (0, 0);
     let mut names = BTreeMap::<String, u16>::new();
     for (i, keyed) in documents.iter().enumerate() {
-        text += keyed.document.text.len();
-        if text >= BLOCK_TEXT || i + 1 == documents.len() {
+        text += keyed.document.text.len() as u64;
+        if text >= block_text || i + 1 == documents.len() {
             let packed = pack(&documents[begin..=i].iter().collect::<Vec<_>>());
             let at = docs.len() as u64;
             blocks.push(Block { first: documents[begin].key, last: keyed.key, at, len: packed.len() as u64 });
@@ -289,7 +295,6 @@ pub fn build(mut documents: Vec<Keyed>) -> Built {
     docs.extend(&index);
     docs.extend((index.len() as u64).to_le_bytes());
     docs.extend(MAGIC);
-    let text_bytes = documents.iter().map(|keyed| keyed.document.text.len() as u64).sum();
     Built { docs, rows, text_bytes }
 }
 

@@ -2,6 +2,7 @@
 //! was killed leaves DIR as it was; the next one clears what it left.
 
 use crate::publish::FileInfo;
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum OutputError {
     /// A file operation failed.
-    #[error("{path}: {error}", path = .path.display())]
+    #[error("{path}: {error}{}", mend(.error), path = .path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -30,6 +31,20 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// How to mend an error of writing, where it is one that wants room.
+pub(crate) fn mend(error: &(dyn Error + 'static)) -> &'static str {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(StorageFull | FileTooLarge | QuotaExceeded)) {
+            return "; make room and start the same build again: it goes on where it is";
+        }
+        cause = error.source();
+    }
+    ""
 }
 
 fn io(path: &Path) -> impl Fn(io::Error) -> OutputError + '_ {
@@ -99,12 +114,21 @@ impl Staging {
     /// # Errors
     /// [`OutputError::Io`].
     pub fn create(&self, name: &str) -> Result<(File, PathBuf), OutputError> {
+        let path = self.begin(name)?;
+        let file = File::create(&path).map_err(io(&path))?;
+        Ok((file, path))
+    }
+
+    /// Makes the folders of a file that is not there yet, and says where it is to be.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn begin(&self, name: &str) -> Result<PathBuf, OutputError> {
         let path = self.partial.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io(folder))?;
         }
-        let file = File::create(&path).map_err(io(&path))?;
-        Ok((file, path))
+        Ok(path)
     }
 
     /// Where a file of the folder is while the folder is in the making.

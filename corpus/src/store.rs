@@ -3,12 +3,15 @@
 //! An object appears whole or not at all, and is never changed in place. That is all that stages ask of it, so that several
 //! machines share one without talking to each other.
 
+use crate::output::mend;
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
+use std::fs::{self, File};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,6 +68,8 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
+    /// The same, where it is a folder.
+    folder: Option<Arc<LocalFileSystem>>,
     prefix: ObjectPath,
     runtime: Arc<Runtime>,
     location: Arc<str>,
@@ -93,7 +98,9 @@ impl Store {
         }
         std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         let local = LocalFileSystem::new_with_prefix(Path::new(folder)).map_err(|error| failed(error.to_string()))?;
-        Store::over(Arc::new(local), ObjectPath::default(), location)
+        let local = Arc::new(local);
+        let store = Store::over(local.clone(), ObjectPath::default(), location)?;
+        Ok(Store { folder: Some(local), ..store })
     }
 
     /// A store in memory, for tests.
@@ -108,7 +115,13 @@ impl Store {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let failed =
             |error: std::io::Error| StoreError::Open { location: location.to_owned(), reason: error.to_string() };
-        Ok(Store { inner, prefix, runtime: Arc::new(runtime.map_err(failed)?), location: location.into() })
+        Ok(Store {
+            inner,
+            folder: None,
+            prefix,
+            runtime: Arc::new(runtime.map_err(failed)?),
+            location: location.into(),
+        })
     }
 
     /// What was opened.
@@ -127,7 +140,10 @@ impl Store {
             object_store::Error::NotFound { .. } => {
                 StoreError::Missing { location: location.clone(), name: name.clone() }
             }
-            error => StoreError::Io { location: location.clone(), name: name.clone(), reason: error.to_string() },
+            error => {
+                let reason = format!("{error}{}", mend(&error));
+                StoreError::Io { location: location.clone(), name: name.clone(), reason }
+            }
         }
     }
 
@@ -159,6 +175,26 @@ impl Store {
             }
         };
         self.runtime.block_on(read)
+    }
+
+    /// Makes a new file of an object, brought to the disk. Where the store is a folder of the same file system, the file is the object's own
+    /// under another name, and takes no room: objects are replaced, never changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn fetch(&self, name: &str, file: &Path) -> Result<(), StoreError> {
+        let object = self.folder.as_ref().and_then(|folder| folder.path_to_filesystem(&self.path(name)).ok());
+        let linked = object.is_some_and(|object| fs::hard_link(object, file).is_ok());
+        let written = match linked {
+            true => File::open(file).and_then(|file| file.sync_all()),
+            false => {
+                let bytes = self.get(name)?;
+                File::create(file).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+            }
+        };
+        let failed = |error: std::io::Error| format!("{}: {error}{}", file.display(), mend(&error));
+        let (location, name) = (self.location.to_string(), name.to_owned());
+        written.map_err(|error| StoreError::Io { location, name, reason: failed(error) })
     }
 
     /// Bytes of an object. A range that reaches past its end is an error.
@@ -248,6 +284,20 @@ mod tests {
         let location = folder.path().join("deep/work");
         holds_objects(&Store::open(location.to_str().unwrap()).unwrap());
         assert!(location.join("a/c/d").is_file());
+    }
+
+    #[test]
+    fn an_object_becomes_a_file_that_later_objects_leave_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = Store::open(folder.path().join("work").to_str().unwrap()).unwrap();
+        for (n, store) in [work, Store::in_memory().unwrap()].iter().enumerate() {
+            let file = folder.path().join(format!("{n}"));
+            store.put("a/b c", vec![1, 2, 3]).unwrap();
+            store.fetch("a/b c", &file).unwrap();
+            store.put("a/b c", vec![4]).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), [1, 2, 3]);
+            assert!(matches!(store.fetch("none", &folder.path().join("none")), Err(StoreError::Missing { .. })));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ fn texts(documents: &[Document]) -> Vec<String> {
     documents.iter().map(|document| document.text.clone()).collect()
 }
 
-static TRAINED: LazyLock<Vec<u8>> = LazyLock::new(|| train(&texts(&DOCUMENTS), 700).unwrap());
+static TRAINED: LazyLock<Vec<u8>> = LazyLock::new(|| train(texts(&DOCUMENTS), 700).unwrap());
 static ENCODER: LazyLock<Encoder> = LazyLock::new(|| Encoder::new(&TRAINED).unwrap());
 static SPLITTER: LazyLock<Split> =
     LazyLock::new(|| Split::new(SplitPattern::Regex(pattern()), SplitDelimiterBehavior::Isolated, false).unwrap());
@@ -37,7 +37,7 @@ fn training_gives_the_same_bytes_whatever_the_order() {
     for _ in 0..3 {
         documents.reverse();
         documents.rotate_left(77);
-        assert!(train(&documents, 700).unwrap() == *TRAINED);
+        assert!(train(documents.clone(), 700).unwrap() == *TRAINED);
     }
     let vocab = Tokenizer::from_bytes(TRAINED.as_slice()).unwrap().get_vocab(true);
     let mut ids: Vec<u32> = vocab.values().copied().collect();
@@ -59,13 +59,13 @@ fn training_gives_the_same_bytes_whatever_the_order() {
 
 #[test]
 fn a_small_corpus_fills_up_with_unused_tokens() {
-    let bytes = train(&texts(&DOCUMENTS[..2]), 5000).unwrap();
+    let bytes = train(texts(&DOCUMENTS[..2]), 5000).unwrap();
     let encoder = Encoder::new(&bytes).unwrap();
     assert_eq!(encoder.vocab_size(), 5000);
     let vocab = Tokenizer::from_bytes(&bytes).unwrap().get_vocab(true);
     let unused = vocab.keys().filter(|token| token.starts_with("<unused")).count();
     assert!(unused > 3000 && vocab["<unused0>"] as usize == 5000 - unused);
-    assert!(train(&texts(&DOCUMENTS), 260).is_err());
+    assert!(train(texts(&DOCUMENTS), 260).is_err());
 }
 
 #[test]

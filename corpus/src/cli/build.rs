@@ -98,7 +98,8 @@ pub(super) struct Build {
     /// Seconds to wait for another task's part before giving up
     #[arg(long, value_name = "SECONDS", default_value_t = 6 * 3600)]
     wait: u64,
-    /// MiB that looking for duplicates may take, all threads together; the same for all tasks
+    /// MiB that looking for duplicates may take, all threads together; documents are held in smaller pieces where it is little. The same
+    /// for all tasks, as are --threads
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
 }

@@ -16,6 +16,7 @@
 //! A document has an entry for each of its copies in each mix, and for each piece. Readers search the file and hold none of it.
 
 use crate::bundle::Key;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ const HEADER_LEN: u64 = 16;
 const ENTRY_LEN: usize = 48;
 
 /// Where a copy of a document, or a piece of one, lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entry {
     /// The document's key.
     pub key: Key,
@@ -48,7 +49,7 @@ pub struct Entry {
 #[non_exhaustive]
 pub enum IndexError {
     /// A file operation failed.
-    #[error("{path}: {error}", path = .path.display())]
+    #[error("{path}: {error}{}", crate::output::mend(.error), path = .path.display())]
     Io {
         /// Which file.
         path: PathBuf,

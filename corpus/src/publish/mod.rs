@@ -47,7 +47,7 @@ pub use credits::Credits;
 #[non_exhaustive]
 pub enum PublishError {
     /// Parquet.
-    #[error("writing parquet: {0}")]
+    #[error("writing parquet: {0}{mend}", mend = crate::output::mend(.0))]
     Parquet(#[from] parquet::errors::ParquetError),
     /// Its columns.
     #[error("writing parquet: {0}")]

@@ -3,7 +3,7 @@
 use super::ingest::write_bundle;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::bundle::{self, BundleInfo, Fate, Keyed};
+use crate::bundle::{self, BundleId, BundleInfo, Fate, Keyed};
 use crate::dedup::{self, FrequentLines};
 use crate::facts::LineFacts;
 use crate::tally::Tally;
@@ -14,8 +14,6 @@ use std::collections::BTreeMap;
 
 /// Name of the stage.
 pub const STAGE: &str = "clean";
-/// Hosts that a bundle counts at most, those with the most bytes.
-const HOSTS_MAX: usize = 10_000;
 
 /// What became of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +26,16 @@ pub struct Cleaned {
     pub lines: LineFacts,
     /// Figures of what is left.
     pub kept: Kept,
+    /// How many hosts the kept documents are from: their list is in the store, as there are too many to hold those of all bundles.
+    pub hosts: u64,
+}
+
+/// Documents and bytes of a bundle by host.
+pub(super) type Hosts = BTreeMap<String, (u64, u64)>;
+
+/// Where the hosts of a bundle lie.
+pub(super) fn hosts_name(id: BundleId) -> String {
+    format!("{STAGE}/{id}.hosts")
 }
 
 /// Figures of kept documents.
@@ -39,8 +47,6 @@ pub struct Kept {
     pub lengths: BTreeMap<String, Vec<u64>>,
     /// Personal data masked, by kind and language.
     pub masked: BTreeMap<(String, String), u64>,
-    /// By host: documents and bytes.
-    pub hosts: BTreeMap<String, (u64, u64)>,
     /// First and last year, by source.
     pub years: BTreeMap<String, (u16, u16)>,
 }
@@ -65,9 +71,6 @@ impl Kept {
                 *self.masked.entry(((*kind).to_owned(), language.clone())).or_default() += u64::from(count);
             }
         }
-        if let Some(host) = document.meta.url.as_deref().and_then(host) {
-            add(self.hosts.entry(host).or_default(), 1, bytes);
-        }
         if let Some(year) = document.meta.date.as_deref().and_then(year) {
             let years = self.years.entry(source).or_insert((year, year));
             *years = (years.0.min(year), years.1.max(year));
@@ -83,19 +86,9 @@ impl Kept {
             lengths.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         other.masked.into_iter().for_each(|(key, count)| *self.masked.entry(key).or_default() += count);
-        other.hosts.into_iter().for_each(|(key, (n, bytes))| add(self.hosts.entry(key).or_default(), n, bytes));
         for (source, (first, last)) in other.years {
             let years = self.years.entry(source).or_insert((first, last));
             *years = (years.0.min(first), years.1.max(last));
-        }
-    }
-
-    fn cut_hosts(&mut self) {
-        if self.hosts.len() > HOSTS_MAX {
-            let mut hosts: Vec<_> = std::mem::take(&mut self.hosts).into_iter().collect();
-            hosts.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
-            hosts.truncate(HOSTS_MAX);
-            self.hosts = hosts.into_iter().collect();
         }
     }
 }
@@ -149,6 +142,7 @@ fn clean(runner: &Runner<'_>, bundle: &BundleInfo, lines: Option<&FrequentLines>
     let judged: Vec<_> = documents.into_par_iter().zip(fates).map(judge).collect();
     let (mut kept, mut refused) = (Vec::new(), Vec::new());
     let (mut tally, mut removed, mut figures) = (Tally::default(), LineFacts::default(), Kept::default());
+    let mut hosts = Hosts::new();
     for (judged, facts) in judged {
         removed.documents += facts.documents;
         removed.lines += facts.lines;
@@ -156,6 +150,9 @@ fn clean(runner: &Runner<'_>, bundle: &BundleInfo, lines: Option<&FrequentLines>
         match judged {
             Ok(keyed) => {
                 figures.document(&keyed);
+                if let Some(host) = keyed.document.meta.url.as_deref().and_then(host) {
+                    add(hosts.entry(host).or_default(), 1, keyed.document.text.len() as u64);
+                }
                 kept.push(keyed);
             }
             Err(fate) => {
@@ -164,10 +161,12 @@ fn clean(runner: &Runner<'_>, bundle: &BundleInfo, lines: Option<&FrequentLines>
             }
         }
     }
-    figures.cut_hosts();
+    if !hosts.is_empty() {
+        bundle::put(store, &hosts_name(bundle.id), &hosts)?;
+    }
     bundle::put(store, &bundle::fates_name(STAGE, bundle.id), &refused)?;
     let bundle = write_bundle(runner, STAGE, bundle.id, kept)?;
-    Ok(Cleaned { bundle, tally, lines: removed, kept: figures })
+    Ok(Cleaned { bundle, tally, lines: removed, kept: figures, hosts: hosts.len() as u64 })
 }
 
 fn judge(mut keyed: Keyed, fate: dedup::Fate, lines: Option<&FrequentLines>) -> (Result<Keyed, Fate>, LineFacts) {

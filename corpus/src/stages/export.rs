@@ -5,16 +5,17 @@ use super::encode::EncodedFacts;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use super::select::Cuts;
 use crate::build::BuildError;
-use crate::bundle::{self, BundleInfo, Key, Keyed};
+use crate::bundle::{self, BundleInfo, Keyed};
+use crate::document::Document;
 use crate::publish::{Credits, FileInfo, parts};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// Name of the stage.
 pub const STAGE: &str = "export";
 /// Text of a range of keys, about, bytes: it is sorted in memory.
-const RANGE_TEXT: u64 = 64 << 20;
+const RANGE_TEXT: u64 = 32 << 20;
 
 /// Files of a range of keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,14 +62,13 @@ pub fn run(
         fingerprint: fingerprint(STAGE, &(before, range, count, texts)),
     };
     let items: Vec<Item> = (0..count).map(item).collect();
-    let refused: HashSet<Key> = encoded.iter().flat_map(|bundle| bundle.refused.iter().copied()).collect();
     runner.run(STAGE, "writing texts", &items, |i, _| {
         let heads = heads(i as u64, count);
         let mut documents = Vec::new();
-        for bundle in bundles {
+        for (bundle, facts) in bundles.iter().zip(encoded) {
             let read = bundle::read(&runner.store, &bundle::docs_name(clean::STAGE, bundle.id), heads.clone())?;
-            let trained =
-                |keyed: &Keyed| !cuts.heldout(&keyed.document.language, &keyed.key) && !refused.contains(&keyed.key);
+            let refused = |keyed: &Keyed| facts.refused.binary_search(&keyed.key).is_ok();
+            let trained = |keyed: &Keyed| !cuts.heldout(&keyed.document.language, &keyed.key) && !refused(keyed);
             documents.extend(read.into_iter().filter(trained));
         }
         bundle::sort(&mut documents);
@@ -76,18 +76,19 @@ pub fn run(
     })
 }
 
-fn export(runner: &Runner<'_>, range: u64, mut documents: Vec<Keyed>, texts: bool) -> Result<Exported, BuildError> {
+fn export(runner: &Runner<'_>, range: u64, documents: Vec<Keyed>, texts: bool) -> Result<Exported, BuildError> {
     let mut exported = Exported::default();
-    let mut languages = BTreeMap::<&str, Vec<&Keyed>>::new();
-    documents.iter_mut().for_each(|keyed| parts::note(&mut keyed.document, &keyed.notes));
-    for keyed in &documents {
-        exported.credits.document(&keyed.document);
-        languages.entry(&keyed.document.language).or_default().push(keyed);
+    let mut languages = BTreeMap::<String, Vec<Document>>::new();
+    for Keyed { mut document, notes, .. } in documents {
+        parts::note(&mut document, &notes);
+        exported.credits.document(&document);
+        languages.entry(document.language.clone()).or_default().push(document);
     }
     for (language, documents) in languages.into_iter().filter(|_| texts) {
-        let name = parts::part_name(language, range);
-        let bytes = parts::part(documents.iter().map(|keyed| &keyed.document))?;
-        exported.files.push(FileInfo::of(&name, Some(language), documents.len() as u64, &bytes));
+        let (name, count) = (parts::part_name(&language, range), documents.len() as u64);
+        // Each document goes as soon as it is written.
+        let bytes = parts::part(documents)?;
+        exported.files.push(FileInfo::of(&name, Some(&language), count, &bytes));
         runner.store.put(&file_name(&name), bytes)?;
     }
     Ok(exported)

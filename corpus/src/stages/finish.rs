@@ -3,35 +3,26 @@
 use super::clean::{Cleaned, Kept};
 use super::encode::EncodedFacts;
 use super::export::{self, Exported};
-use super::ingest::{self, Ingested};
+use super::heldout;
+use super::ingest::Ingested;
 use super::learn::Learnt;
-use super::pack::{self, Contents};
+use super::pack;
 use super::place::PlacedFacts;
 use super::runner::{Fingerprint, Runner};
-use super::select::{self, Cuts};
-use super::{clean, encode};
+use super::select::Cuts;
 use crate::build::{BuildError, Report};
-use crate::bundle::{self, BundleInfo, Fate, Key};
+use crate::bundle::{BundleId, BundleInfo};
 use crate::config::Config;
 use crate::dataset::{self, HeldoutLine};
-use crate::facts::{Broken, FACTS, Facts, HostFacts, LicenseFacts, LineFacts, MixFacts, MixPart, TokenizerFacts};
+use crate::facts::{Broken, FACTS, Facts, LicenseFacts, LineFacts, MixFacts, MixPart, TokenizerFacts};
 use crate::mix::{Parts, Plan};
 use crate::output::{OutputError, Staging};
-use crate::publish::index::{self, Entry};
-use crate::publish::rejected::{REJECTED, RejectedWriter};
-use crate::publish::{self, Credits, FileInfo, sha256};
-use crate::store::StoreError;
+use crate::publish::{self, Credits, FileInfo};
 use crate::tally::{KEPT, Tally};
 use essaim_protocol::dataset::{DatasetManifest, Mix, ShardInfo, SourceSummary};
 use essaim_protocol::ids::Hash;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufWriter, Write};
 use std::path::Path;
-
-/// Hosts that facts name.
-const HOSTS_MAX: usize = 1000;
-/// Refused documents, or places of documents, that are sorted at a time.
-const SORTED_MAX: u64 = 2_000_000;
 
 /// Everything that the stages said.
 #[derive(Debug)]
@@ -68,6 +59,8 @@ pub struct Finishing<'a> {
     pub kept: Kept,
     /// Sizes of clusters of duplicates.
     pub clusters: BTreeMap<u64, u64>,
+    /// Bundles with documents that have hosts, and how many hosts.
+    pub hosts: Vec<(BundleId, u64)>,
     /// Lines removed.
     pub line_facts: LineFacts,
     /// Tokens of the vocabulary.
@@ -128,21 +121,21 @@ pub fn run(
     DatasetManifest::from_bytes(&bytes)?;
     let mut files = Vec::new();
     for shard in manifest.all_shards() {
-        let bytes = runner.store.get(&pack::shard_name(shard))?;
-        staging.write(&dataset::shard_name(&shard.hash), &bytes)?;
+        runner.store.fetch(&pack::shard_name(shard), &staging.begin(&dataset::shard_name(&shard.hash))?)?;
     }
     for file in exported.iter().flat_map(|range| &range.files) {
-        let bytes = runner.store.get(&export::file_name(&file.name))?;
-        if sha256(&bytes) != file.sha256 {
-            return Err(runner.store.damaged(&export::file_name(&file.name), "its hash is another").into());
+        let (object, path) = (export::file_name(&file.name), staging.begin(&file.name)?);
+        runner.store.fetch(&object, &path)?;
+        let read = FileInfo::read(&path, &file.name).map_err(|error| OutputError::Io { path, error })?;
+        if read.sha256 != file.sha256 {
+            return Err(runner.store.damaged(&object, "its hash is another").into());
         }
-        staging.write(&file.name, &bytes)?;
         files.push(file.clone());
     }
     done.write_heldout(runner, &staging)?;
     done.write_index(runner, &staging, &manifest)?;
     files.push(done.write_rejected(runner, &staging)?);
-    let facts = done.facts(&exported, Hash::of(&bytes));
+    let facts = Facts { hosts: done.largest_hosts(runner, &staging)?, ..done.facts(&exported, Hash::of(&bytes)) };
     let json =
         |value: serde_json::Result<String>| value.unwrap_or_else(|error| unreachable!("no JSON: {error}")) + "\n";
     staging.write(FACTS, json(serde_json::to_string_pretty(&facts)).as_bytes())?;
@@ -197,117 +190,19 @@ impl Finishing<'_> {
     }
 
     fn write_heldout(&self, runner: &Runner<'_>, staging: &Staging) -> Result<(), BuildError> {
-        let documents = select::heldout(runner, &self.bundles, &self.cuts)?;
-        for documents in documents.chunk_by(|a, b| a.document.language == b.document.language) {
+        for found in heldout::languages(runner, &self.cuts) {
+            let (language, documents) = found?;
             let mut bytes = Vec::new();
-            for keyed in documents {
+            for keyed in &documents {
                 match serde_json::to_vec(&HeldoutLine::new(&keyed.document, &keyed.notes)) {
                     Ok(line) => bytes.extend(line),
                     Err(error) => unreachable!("strings that are no JSON: {error}"),
                 }
                 bytes.push(b'\n');
             }
-            staging.write(&dataset::heldout_name(&documents[0].document.language), &bytes)?;
+            staging.write(&dataset::heldout_name(language), &bytes)?;
         }
         Ok(())
-    }
-
-    /// Writes where each document lies, range after range of keys.
-    fn write_index(
-        &self,
-        runner: &Runner<'_>,
-        staging: &Staging,
-        manifest: &DatasetManifest,
-    ) -> Result<(), BuildError> {
-        let number = |part: &(String, String)| {
-            let found =
-                manifest.sources.iter().position(|source| (&source.language, &source.name) == (&part.0, &part.1));
-            found.unwrap_or(0) as u16
-        };
-        let numbers: Vec<u16> = self.parts.keys().map(number).collect();
-        let count: u64 = manifest.all_shards().map(|shard| shard.documents).sum();
-        let ranges = count.div_ceil(SORTED_MAX).max(1).next_power_of_two();
-        let (file, path) = staging.create(index::INDEX)?;
-        let mut file = BufWriter::new(file);
-        let mut failed = None;
-        let entries = (0..ranges).flat_map(|range| match self.entries(runner, &numbers, range, ranges) {
-            Ok(entries) => entries,
-            Err(error) => {
-                failed.get_or_insert(error);
-                Vec::new()
-            }
-        });
-        let written = index::write(&mut file, &path, count, entries);
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        written?;
-        finish_file(file, &path)
-    }
-
-    /// Places of the documents whose keys lie in a range, sorted.
-    fn entries(&self, runner: &Runner<'_>, numbers: &[u16], range: u64, count: u64) -> Result<Vec<Entry>, StoreError> {
-        let heads = export::heads(range, count);
-        let (mut entries, mut shard) = (Vec::new(), 0);
-        for (plan, &ranges) in self.plans.iter().zip(&self.ranges) {
-            for places in 0..ranges as usize {
-                let contents: Contents = bundle::get(&runner.store, &pack::contents_name(&plan.name, places))?;
-                for documents in contents.shards {
-                    let entry = |(document, piece): (usize, pack::Piece)| Entry {
-                        key: piece.key,
-                        shard,
-                        document: document as u32,
-                        source: numbers.get(usize::from(piece.part)).copied().unwrap_or(0),
-                        piece: piece.piece,
-                        text_bytes: piece.text_bytes,
-                    };
-                    let here = |entry: &Entry| heads.contains(&entry.key.head());
-                    entries.extend(documents.into_iter().enumerate().map(entry).filter(here));
-                    shard += 1;
-                }
-            }
-        }
-        for keys in &self.learnt.keys {
-            let entry = |(document, &(key, text_bytes)): (usize, &(Key, u32))| Entry {
-                key,
-                shard,
-                document: document as u32,
-                source: 0,
-                piece: 0,
-                text_bytes,
-            };
-            entries.extend(keys.iter().enumerate().map(entry).filter(|entry| heads.contains(&entry.key.head())));
-            shard += 1;
-        }
-        entries.sort_unstable();
-        Ok(entries)
-    }
-
-    /// Writes what was refused and why, sorted by a hash of the id and then by everything else.
-    fn write_rejected(&self, runner: &Runner<'_>, staging: &Staging) -> Result<FileInfo, BuildError> {
-        let ingested =
-            self.ingested.iter().flat_map(|unit| &unit.fates).map(|id| bundle::fates_name(ingest::STAGE, *id));
-        let cleaned = self.all_bundles.iter().map(|bundle| bundle::fates_name(clean::STAGE, bundle.id));
-        let encoded = self.bundles.iter().map(|bundle| bundle::fates_name(encode::STAGE, bundle.id));
-        let names: Vec<String> = ingested.chain(cleaned).chain(encoded).collect();
-        let count = self.tally.sum(|key| key.rule != crate::tally::READ).documents;
-        let ranges = count.div_ceil(SORTED_MAX).max(1).next_power_of_two();
-        let (file, path) = staging.create(REJECTED)?;
-        let mut writer = RejectedWriter::new(BufWriter::new(file))?;
-        for range in 0..ranges {
-            let heads = export::heads(range, ranges);
-            let mut fates = Vec::new();
-            for name in &names {
-                let some: Vec<Fate> = bundle::get(&runner.store, name)?;
-                let hashed = some.into_iter().map(|fate| (id_head(&fate.id), fate));
-                fates.extend(hashed.filter(|(head, _)| heads.contains(head)));
-            }
-            fates.sort_unstable();
-            fates.iter().try_for_each(|(_, fate)| writer.push(fate))?;
-        }
-        finish_file(writer.finish()?, &path)?;
-        let bytes = std::fs::read(&path).map_err(|error| OutputError::Io { path: path.clone(), error })?;
-        Ok(FileInfo::of(REJECTED, None, count, &bytes))
     }
 
     fn facts(&self, exported: &[Exported], hash: Hash) -> Facts {
@@ -347,7 +242,7 @@ impl Finishing<'_> {
             lengths: self.kept.lengths.clone(),
             clusters: self.clusters.clone(),
             masked,
-            hosts: self.hosts(),
+            hosts: Vec::new(),
             lines: self.line_facts,
             years: self.kept.years.clone(),
             credits,
@@ -369,26 +264,4 @@ impl Finishing<'_> {
         };
         sums.into_iter().map(facts).collect()
     }
-
-    fn hosts(&self) -> Vec<HostFacts> {
-        let facts =
-            |(host, &(documents, bytes)): (&String, &(u64, u64))| HostFacts { host: host.clone(), documents, bytes };
-        let mut hosts: Vec<HostFacts> = self.kept.hosts.iter().map(facts).collect();
-        hosts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.host.cmp(&b.host)));
-        hosts.truncate(HOSTS_MAX);
-        hosts
-    }
-}
-
-/// A number that sorts documents by their ids and depends on nothing else.
-fn id_head(id: &str) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(id.as_bytes()).as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-fn finish_file(file: BufWriter<std::fs::File>, path: &Path) -> Result<(), BuildError> {
-    let io = |error| OutputError::Io { path: path.to_owned(), error };
-    let mut file = file.into_inner().map_err(|error| io(error.into_error()))?;
-    file.flush().and_then(|()| file.sync_all()).map_err(io)?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::chain::Chain;
 use super::runner::{Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::bundle::{self, BUNDLE_DOCUMENTS_MAX, BUNDLE_TEXT, BundleId, BundleInfo, Fate, Keyed};
+use crate::bundle::{self, BUNDLE_DOCUMENTS_MAX, BundleId, BundleInfo, Fate, Keyed};
 use crate::config::Config;
 use crate::dedup;
 use crate::document::Document;
@@ -174,7 +174,7 @@ impl Ingestion<'_> {
                     self.done.tally.document(&keyed.document.source, &language, READ, bytes);
                     self.kept_text += keyed.document.text.len() as u64;
                     self.kept.push(keyed);
-                    if self.kept.len() >= BUNDLE_DOCUMENTS_MAX || self.kept_text >= BUNDLE_TEXT {
+                    if self.kept.len() >= BUNDLE_DOCUMENTS_MAX || self.kept_text >= self.runner.bundle_text() {
                         self.flush_kept()?;
                     }
                 }

@@ -1,6 +1,7 @@
 //! The tokenizer, learnt from a sample or taken from a file, and the held-out documents encoded with it.
 
 use super::clean::Kept;
+use super::heldout;
 use super::runner::{Fingerprint, Runner, fingerprint};
 use super::select::{self, Cuts};
 use crate::build::{BuildError, single};
@@ -56,27 +57,20 @@ pub fn run(
             None => {
                 let bytes_max = config.tokenizer.sample_bytes_max;
                 let sample = select::sample(runner, bundles, cuts, kept, &config.mix.largest, bytes_max)?;
-                train::train(&sample, config.tokenizer.vocab_size)?
+                train::train(sample, config.tokenizer.vocab_size)?
             }
         };
-        heldout(runner, config, bundles, cuts, tokenizer)
+        encode_heldout(runner, config, cuts, tokenizer)
     })?;
     Ok(learnt.pop().unwrap_or_default())
 }
 
-fn heldout(
-    runner: &Runner<'_>,
-    config: &Config,
-    bundles: &[BundleInfo],
-    cuts: &Cuts,
-    tokenizer: Vec<u8>,
-) -> Result<Learnt, BuildError> {
+fn encode_heldout(runner: &Runner<'_>, config: &Config, cuts: &Cuts, tokenizer: Vec<u8>) -> Result<Learnt, BuildError> {
     let encoder = Encoder::new(&tokenizer)?;
     let others = super::fertility::others(config)?;
     let mut learnt = Learnt { tokenizer, lossless: true, ..Learnt::default() };
-    let documents = select::heldout(runner, bundles, cuts)?;
-    for documents in documents.chunk_by(|a, b| a.document.language == b.document.language) {
-        let language = documents[0].document.language.clone();
+    for found in heldout::languages(runner, cuts) {
+        let (language, documents) = found?;
         let texts: Vec<&str> = documents.iter().map(|keyed| keyed.document.text.as_str()).collect();
         let tokens = encoder.encode_all(&texts, |_| {})?;
         let checks: Vec<Result<bool, TokenizerError>> =
@@ -91,11 +85,11 @@ fn heldout(
         runner.store.put(&super::pack::shard_name(&info), shard.bytes)?;
         let text_bytes = texts.iter().map(|text| text.len() as u64).sum();
         let facts = HeldoutFacts { documents: info.documents, bytes: text_bytes, tokens: info.tokens };
-        learnt.fertility.insert(language.clone(), super::fertility::measure(&texts, &tokens, &others)?);
-        learnt.heldout.insert(language.clone(), facts);
+        learnt.fertility.insert(language.to_owned(), super::fertility::measure(&texts, &tokens, &others)?);
+        learnt.heldout.insert(language.to_owned(), facts);
         let bytes = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         learnt.keys.push(documents.iter().map(|keyed| (keyed.key, bytes(keyed.document.text.len()))).collect());
-        learnt.shards.push(HeldoutShard { language, shard: info, text_bytes });
+        learnt.shards.push(HeldoutShard { language: language.to_owned(), shard: info, text_bytes });
     }
     Ok(learnt)
 }

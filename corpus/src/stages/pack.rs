@@ -1,6 +1,6 @@
 //! Tokens in their places to shards.
 
-use super::place::{self, PlacedFacts};
+use super::place;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
 use crate::bundle::{self, BundleInfo, Key};
@@ -44,8 +44,6 @@ pub struct Packed {
 pub struct Packing<'a> {
     /// The bundles that were placed.
     pub bundles: &'a [BundleInfo],
-    /// What was said of them.
-    pub facts: &'a [PlacedFacts],
     /// The mixes.
     pub plans: &'a [Plan],
     /// Ranges of each mix.
@@ -95,7 +93,7 @@ pub fn shard_name(info: &ShardInfo) -> String {
 
 fn pack(runner: &Runner<'_>, packing: &Packing<'_>, (mix, range): (usize, usize)) -> Result<Packed, BuildError> {
     let name = packing.plans[mix].name.as_str();
-    let placed = place::read(&runner.store, packing.bundles, packing.facts, (mix, name), range)?;
+    let placed = place::read(&runner.store, packing.bundles, name, range as u64)?;
     let (mut packed, mut contents) = (Packed::default(), Contents::default());
     let cut: Vec<(Piece, Cow<'_, [u32]>)> = placed
         .iter()

@@ -6,7 +6,7 @@ use crate::build::BuildError;
 use crate::bundle::{self, BundleInfo, Key};
 use crate::facts::MixPart;
 use crate::mix::{self, Parts, Plan};
-use crate::store::{Store, StoreError};
+use crate::store::{OBJECT_MAX, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,8 +40,6 @@ pub struct Placed {
 pub struct PlacedFacts {
     /// For each mix: parts by language and source.
     pub mixes: Vec<BTreeMap<(String, String), MixPart>>,
-    /// For each mix: where the ranges of places begin in its object; one more than there are ranges.
-    pub ranges: Vec<Vec<u64>>,
 }
 
 /// Ranges that the places of a mix of so many tokens are cut into: a power of two that follows from the data alone, since every
@@ -83,18 +81,28 @@ pub fn run(
         for (mix, (plan, &ranges)) in plans.iter().zip(ranges).enumerate() {
             let first_copy = mix as u32 * COPIES_MAX;
             let (parts, placed) = place(&encoded, &numbers, plan, (ranges, first_copy), seed);
-            let (mut bytes, mut begins) = (Vec::new(), vec![0]);
-            for mut range in placed {
-                range.sort_unstable();
-                bytes.extend(bundle::pack(&range));
-                begins.push(bytes.len() as u64);
-            }
-            runner.store.put(&name(&plan.name, &bundles[i]), bytes)?;
+            runner.store.put(&name(&plan.name, &bundles[i]), pack(placed))?;
             facts.mixes.push(parts);
-            facts.ranges.push(begins);
         }
         Ok(facts)
     })
+}
+
+/// The object of a bundle: where each range begins, and the last ends, each u64 LE; then the ranges, packed. Nobody could hold where all
+/// ranges of all bundles begin.
+fn pack(placed: Vec<Vec<Placed>>) -> Vec<u8> {
+    let mut bytes = vec![0; 8 * (placed.len() + 1)];
+    for (n, mut range) in placed.into_iter().enumerate() {
+        let begin = bytes.len() as u64;
+        bytes[8 * n..8 * (n + 1)].copy_from_slice(&begin.to_le_bytes());
+        range.sort_unstable();
+        if !range.is_empty() {
+            bytes.extend(bundle::pack(&range));
+        }
+        let end = bytes.len() as u64;
+        bytes[8 * (n + 1)..8 * (n + 2)].copy_from_slice(&end.to_le_bytes());
+    }
+    bytes
 }
 
 fn name(mix: &str, bundle: &BundleInfo) -> String {
@@ -143,21 +151,22 @@ fn place(
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn read(
-    store: &Store,
-    bundles: &[BundleInfo],
-    facts: &[PlacedFacts],
-    mix: (usize, &str),
-    range: usize,
-) -> Result<Vec<Placed>, StoreError> {
+pub fn read(store: &Store, bundles: &[BundleInfo], mix: &str, range: u64) -> Result<Vec<Placed>, StoreError> {
     let mut all = Vec::new();
-    for (bundle, facts) in bundles.iter().zip(facts) {
-        let name = name(mix.1, bundle);
-        let begins = facts.ranges.get(mix.0).and_then(|begins| Some(*begins.get(range)?..*begins.get(range + 1)?));
-        let range = begins.ok_or_else(|| store.damaged(&name, "a range is missing"))?;
-        let placed: Vec<Placed> =
-            bundle::unpack(&store.get_range(&name, range)?).map_err(|reason| store.damaged(&name, reason))?;
-        all.extend(placed);
+    for bundle in bundles {
+        let name = name(mix, bundle);
+        let ends = store.get_range(&name, 8 * range..8 * (range + 2))?;
+        let (begin, end) = ends.split_at(8);
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let (begin, end) = (number(begin), number(end));
+        if begin > end || end - begin > OBJECT_MAX {
+            return Err(store.damaged(&name, "its ranges are out of order"));
+        }
+        if begin < end {
+            let packed = store.get_range(&name, begin..end)?;
+            let placed: Vec<Placed> = bundle::unpack(&packed).map_err(|reason| store.damaged(&name, reason))?;
+            all.extend(placed);
+        }
     }
     all.sort_unstable();
     Ok(all)

@@ -6,7 +6,7 @@
 //! last markers are; one with other settings finds other fingerprints, and does the work again.
 
 use crate::build::{BuildError, Progress};
-use crate::bundle;
+use crate::bundle::{self, BUNDLE_TEXT_MAX, BUNDLE_TEXT_MIN};
 use crate::store::{Store, StoreError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,8 @@ pub struct Runner<'a> {
     pub threads: usize,
     /// How long to wait for another task's next item.
     pub wait: Duration,
-    /// What stages whose state grows with the corpus may hold, bytes, all threads together. The same for all tasks of a build.
+    /// What the threads may hold together, about, bytes: ranges of duplicates take all of it, bundles of documents follow from it. The same
+    /// for all tasks of a build, as is the number of threads.
     pub memory: u64,
     /// Told how far each stage is.
     pub progress: &'a dyn Progress,
@@ -92,6 +93,12 @@ pub struct Item {
 }
 
 impl Runner<'_> {
+    /// Text after which a bundle ends: a stage holds a bundle for each thread, several times over. Within bounds, as every range of places or
+    /// keys reads a piece of every bundle.
+    pub fn bundle_text(&self) -> u64 {
+        (self.memory / self.threads.max(1) as u64 / 16).clamp(BUNDLE_TEXT_MIN, BUNDLE_TEXT_MAX)
+    }
+
     /// Runs a stage; gives what the items say of their results, in the order of the items. `advance` of the work tells progress in
     /// the unit of the items' weights.
     ///

@@ -2,9 +2,10 @@
 //! follows from keys, which are hashes: the order in which documents were read means nothing.
 
 use super::clean::{self, Kept};
+use super::heldout;
 use super::runner::{Fingerprint, Item, Runner, fingerprint};
 use crate::build::BuildError;
-use crate::bundle::{self, BundleInfo, Key, Keyed, Rows};
+use crate::bundle::{self, BundleInfo, Key, Rows};
 use crate::config::{Config, HeldoutConfig};
 use crate::decontaminate::NgramSet;
 use serde::{Deserialize, Serialize};
@@ -18,17 +19,14 @@ pub const NGRAMS: &str = "select/ngrams";
 pub struct Cuts {
     /// By language.
     pub cuts: BTreeMap<String, Key>,
+    /// Lists of held-out documents that each language has in the store.
+    pub lists: BTreeMap<String, u32>,
 }
 
 impl Cuts {
     /// Whether a document is held out.
     pub fn heldout(&self, language: &str, key: &Key) -> bool {
         self.cuts.get(language).is_some_and(|cut| key <= cut)
-    }
-
-    /// The largest head of a key that is held out in any language.
-    fn head(&self) -> Option<u64> {
-        self.cuts.values().map(Key::head).max()
     }
 }
 
@@ -54,14 +52,13 @@ pub fn run(
     let decides = fingerprint("select", &(before, &config.heldout, &config.decontaminate));
     let items = [Item { name: "cuts".into(), weight: 1, fingerprint: decides }];
     let mut cuts = runner.run("select", "choosing what is held out", &items, |_, _| {
-        let cuts = cuts(runner, config, bundles, kept)?;
+        let mut cuts = cuts(runner, config, bundles, kept)?;
         let mut ngrams = NgramSet::builder(&config.decontaminate);
         ngrams.benchmark_files(&config.decontaminate)?;
-        if config.decontaminate.heldout {
-            for keyed in heldout(runner, bundles, &cuts)? {
-                ngrams.heldout(&keyed.document.text)?;
-            }
-        }
+        cuts.lists = heldout::collect(runner, bundles, &cuts, |keyed| match config.decontaminate.heldout {
+            true => Ok(ngrams.heldout(&keyed.document.text)?),
+            false => Ok(()),
+        })?;
         ngrams.build()?.save(&runner.store, NGRAMS)?;
         Ok(cuts)
     })?;
@@ -95,23 +92,7 @@ fn cuts(runner: &Runner<'_>, config: &Config, bundles: &[BundleInfo], kept: &Kep
     }
     let cut =
         |(language, (_, heap)): (&str, (usize, BinaryHeap<Key>))| Some((language.to_owned(), heap.into_iter().max()?));
-    Ok(Cuts { cuts: smallest.into_iter().filter_map(cut).collect() })
-}
-
-/// The held-out documents, by language and key.
-///
-/// # Errors
-/// [`BuildError`].
-pub fn heldout(runner: &Runner<'_>, bundles: &[BundleInfo], cuts: &Cuts) -> Result<Vec<Keyed>, BuildError> {
-    let mut found = Vec::new();
-    if let Some(head) = cuts.head() {
-        for bundle in bundles {
-            let documents = bundle::read(&runner.store, &bundle::docs_name(clean::STAGE, bundle.id), 0..=head)?;
-            found.extend(documents.into_iter().filter(|keyed| cuts.heldout(&keyed.document.language, &keyed.key)));
-        }
-    }
-    found.sort_by(|a, b| (&a.document.language, a.key).cmp(&(&b.document.language, b.key)));
-    Ok(found)
+    Ok(Cuts { cuts: smallest.into_iter().filter_map(cut).collect(), lists: BTreeMap::new() })
 }
 
 /// A sample to learn a tokenizer from: of each language the documents with the smallest keys that are not held out, up to its share of

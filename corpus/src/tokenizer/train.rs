@@ -87,12 +87,13 @@ fn learnable(words: HashMap<String, u64>, alphabet: &HashSet<char>) -> BTreeMap<
     out
 }
 
-/// Learns a vocabulary of exactly `vocab_size` tokens; gives the bytes of a tokenizer.json.
+/// Learns a vocabulary of exactly `vocab_size` tokens; gives the bytes of a tokenizer.json. The texts go as soon as their words are counted.
 ///
 /// # Errors
 /// [`TokenizerError`] when the vocabulary is too small for the alphabet, or the library fails.
-pub fn train(texts: &[String], vocab_size: u32) -> Result<Vec<u8>, TokenizerError> {
-    let words = count_words(texts);
+pub fn train(texts: Vec<String>, vocab_size: u32) -> Result<Vec<u8>, TokenizerError> {
+    let words = count_words(&texts);
+    drop(texts);
     let first_merge = SPECIALS.len() as u32 + 256;
     let alphabet = alphabet(&words, (vocab_size.saturating_sub(first_merge) / 2).min(4096) as usize);
     if first_merge + alphabet.len() as u32 >= vocab_size {
