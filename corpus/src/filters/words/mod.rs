@@ -83,7 +83,9 @@ impl Segmenter {
                 }
                 self.piece.push(At { c, start: offset + (start + at) as u32 });
             }
+            let first = words.len();
             self.cut_piece(offset + end as u32, rules, words);
+            self.join_faces(first, words);
             start = end + text[end..].chars().next().map_or(0, char::len_utf8);
         }
     }
@@ -128,6 +130,37 @@ impl Segmenter {
         }
         tail.iter().rev().for_each(|&(a, b)| push(a, b));
     }
+
+    /// Joins neighbours of a piece, from word `first` on, that are a face together: `[:` and `:]` around a class of characters.
+    fn join_faces(&self, first: usize, words: &mut Vec<Word>) {
+        if words.len() < first + 2 {
+            return;
+        }
+        let place = |start: u32| self.piece.partition_point(|at| at.start < start);
+        let mut at = first;
+        while at + 1 < words.len() {
+            let from = place(words[at].start);
+            let joined = [3, 2].into_iter().find(|&count| {
+                let some = words.get(at..at + count);
+                some.is_some_and(|some| {
+                    let chars: u32 = some.iter().map(|word| word.chars).sum();
+                    chars <= 3 && special::is_face(&self.piece[from..from + chars as usize])
+                })
+            });
+            if let Some(count) = joined {
+                let some = &words[at..at + count];
+                let whole = Word {
+                    end: some[count - 1].end,
+                    chars: some.iter().map(|word| word.chars).sum(),
+                    alphabetic: some.iter().any(|word| word.alphabetic),
+                    symbol: some.iter().all(|word| word.symbol),
+                    ..some[0]
+                };
+                words.splice(at..at + count, [whole]);
+            }
+            at += 1;
+        }
+    }
 }
 
 fn word(piece: &[At], from: usize, to: usize, end: u32) -> Word {
@@ -167,6 +200,18 @@ mod tests {
         );
         check("fr", "M. Dupont, etc. (5 €, 12% et 3kg).", "M. Dupont , etc. ( 5 € , 12 % et 3 kg ) .");
         check("fr", "d'accord ; n'est-ce pas ?", "d' accord ; n' est -ce pas ?");
+    }
+
+    #[test]
+    fn faces_are_one_word_wherever_they_occur() {
+        check("en", "def main(self): pass ;) [:digit:] ''x''", "def main(self ): pass ;) [: digit :] '' x ''");
+        check("fr", "do c'' (8) (;;) Jean-Luc", "do c '' ( 8) (; ;) Jean-Luc");
+        check("es", "a) b: c", "a ) b : c");
+        let mut words = Vec::new();
+        Segmenter::default().cut("f():", 7, &Rules::of("en"), &mut words);
+        let shown: Vec<_> =
+            words.iter().map(|word| (word.start, word.end, word.chars, word.alphabetic, word.symbol)).collect();
+        assert_eq!(shown, [(7, 8, 1, true, false), (8, 9, 1, false, true), (9, 11, 2, false, true)]);
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl Rules {
         unit || (self.language == Language::English && (word == "cannot" || word == "Cannot"))
     }
 
+    /// `'s` is a word of its own: `cat's`, but `pagina's`.
+    pub(super) fn splits_genitive(&self) -> bool {
+        !matches!(self.language, Language::French | Language::German | Language::Spanish | Language::Dutch)
+    }
+
     /// German and Dutch split at `!` and `?` between letters, and at quotes and brackets.
     pub(super) fn splits_at_marks(&self) -> bool {
         matches!(self.language, Language::German | Language::Dutch)

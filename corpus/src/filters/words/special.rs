@@ -53,17 +53,17 @@ const FRENCH: &[&str] = &[
     "Aujourd’hui",
 ];
 const ENGLISH: &[&str] = &[
-    "a.m.", "p.m.", "Adm.", "Bros.", "co.", "Co.", "Corp.", "D.C.", "Dr.", "e.g.", "E.g.", "E.G.", "Gen.", "Gov.",
-    "i.e.", "I.e.", "I.E.", "Inc.", "Jr.", "Ltd.", "Md.", "Messrs.", "Mr.", "Mrs.", "Ms.", "Ph.D.", "Prof.", "Rep.",
-    "Rev.", "Sen.", "St.", "vs.", "v.s.", "Mt.", "Jan.", "Feb.", "Mar.", "Apr.", "Jun.", "Jul.", "Aug.", "Sep.",
-    "Sept.", "Oct.", "Nov.", "Dec.",
+    "and/or", "a.m.", "p.m.", "Adm.", "Bros.", "co.", "Co.", "Corp.", "D.C.", "Dr.", "e.g.", "E.g.", "E.G.", "Gen.",
+    "Gov.", "i.e.", "I.e.", "I.E.", "Inc.", "Jr.", "Ltd.", "Md.", "Messrs.", "Mr.", "Mrs.", "Ms.", "Ph.D.", "Prof.",
+    "Rep.", "Rev.", "Sen.", "St.", "vs.", "v.s.", "Mt.", "Jan.", "Feb.", "Mar.", "Apr.", "Jun.", "Jul.", "Aug.",
+    "Sep.", "Sept.", "Oct.", "Nov.", "Dec.",
 ];
 const GERMAN: &[&str] = &[
-    "Abb.", "Abs.", "Bd.", "Bsp.", "Dr.", "Fr.", "Hr.", "Jan.", "Feb.", "Mär.", "Apr.", "Jun.", "Jul.", "Aug.", "Sep.",
-    "Sept.", "Okt.", "Nov.", "Dez.", "Jh.", "Mio.", "Mrd.", "MwSt.", "Nr.", "Prof.", "Std.", "Str.", "Tel.", "Univ.",
-    "allg.", "bspw.", "bzgl.", "bzw.", "ca.", "d.h.", "e.g.", "etc.", "evtl.", "ggf.", "i.d.R.", "i.e.", "inkl.",
-    "insb.", "max.", "min.", "mind.", "o.g.", "orig.", "s.o.", "sog.", "u.a.", "u.s.w.", "usf.", "usw.", "v.a.",
-    "vgl.", "vs.", "z.B.", "z.T.", "zzgl.",
+    "Inc.", "engl.", "Abb.", "Abs.", "Bd.", "Bsp.", "Dr.", "Fr.", "Hr.", "Jan.", "Feb.", "Mär.", "Apr.", "Jun.",
+    "Jul.", "Aug.", "Sep.", "Sept.", "Okt.", "Nov.", "Dez.", "Jh.", "Mio.", "Mrd.", "MwSt.", "Nr.", "Prof.", "Std.",
+    "Str.", "Tel.", "Univ.", "allg.", "bspw.", "bzgl.", "bzw.", "ca.", "d.h.", "e.g.", "etc.", "evtl.", "ggf.",
+    "i.d.R.", "i.e.", "inkl.", "insb.", "max.", "min.", "mind.", "o.g.", "orig.", "s.o.", "sog.", "u.a.", "u.s.w.",
+    "usf.", "usw.", "v.a.", "vgl.", "vs.", "z.B.", "z.T.", "zzgl.",
 ];
 const SPANISH: &[&str] = &[
     "aprox.", "dpto.", "ej.", "pág.", "p.ej.", "Ud.", "Vd.", "Uds.", "Vds.", "vol.", "a.C.", "d.C.", "Av.", "Avda.",
@@ -98,31 +98,47 @@ const ITALIAN: &[&str] = &[
     "week-end",
 ];
 const DUTCH: &[&str] = &[
-    "a.u.b.", "afb.", "alg.", "art.", "bijv.", "blz.", "bv.", "ca.", "d.m.v.", "d.w.z.", "dhr.", "dr.", "e.d.", "enz.",
-    "evt.", "i.p.v.", "i.v.m.", "incl.", "m.a.w.", "m.b.t.", "max.", "mevr.", "min.", "nl.", "nr.", "o.a.", "resp.",
-    "t.a.v.", "t/m", "vgl.", "z.g.",
+    "'t", "'s", "'n", "Inc.", "etc.", "it.", "a.u.b.", "afb.", "alg.", "art.", "bijv.", "blz.", "bv.", "ca.", "d.m.v.",
+    "d.w.z.", "dhr.", "dr.", "e.d.", "enz.", "evt.", "i.p.v.", "i.v.m.", "incl.", "m.a.w.", "m.b.t.", "max.", "mevr.",
+    "min.", "nl.", "nr.", "o.a.", "resp.", "t.a.v.", "t/m", "vgl.", "z.g.",
 ];
 const PORTUGUESE: &[&str] = &[
-    "Art.", "art.", "Av.", "av.", "Cia.", "Dr.", "dr.", "e.g.", "e/ou", "ed.", "etc.", "i.e.", "km/h", "p.m.", "pág.",
-    "pag.", "Sr.", "sr.", "Sra.", "sra.", "tel.", "vs.",
+    "Inc.", "Art.", "art.", "Av.", "av.", "Cia.", "Dr.", "dr.", "e.g.", "e/ou", "ed.", "etc.", "i.e.", "km/h", "p.m.",
+    "pág.", "pag.", "Sr.", "sr.", "Sra.", "sra.", "tel.", "vs.",
 ];
 
 /// First parts of French compounds that stay whole: `anti-virus`, `sous-titre`.
 const FRENCH_FIRST: &[&str] = &[
-    "aéro", "afro", "anglo", "anti", "après", "archi", "arrière", "audio", "auto", "avant", "bas", "bien", "bio",
-    "cache", "casse", "compte", "contre", "couvre", "cyber", "demi", "entre", "est", "ex", "extra", "faux", "franco",
-    "garde", "gros", "géo", "haut", "haute", "hors", "hyper", "infra", "inter", "intra", "macro", "mal", "micro", "mi",
-    "mini", "mono", "mot", "multi", "méta", "non", "nord", "néo", "ouest", "outre", "passe", "petit", "petite",
-    "photo", "poly", "post", "pro", "pré", "pseudo", "radio", "ré", "sans", "semi", "socio", "sous", "sud", "super",
-    "sur", "techno", "trans", "télé", "ultra", "vice", "vidéo", "week",
+    "abat", "afro", "anglo", "anti", "après", "archi", "arrière", "audio", "auto", "avant", "aéro", "bas", "basse",
+    "basses", "beau", "belle", "bi", "bien", "bio", "bois", "cache", "casse", "chasse", "clair", "claire", "co",
+    "compte", "contre", "court", "couvre", "cyber", "demi", "dix", "double", "doubles", "dé", "e", "entre", "est",
+    "ex", "extra", "faux", "franco", "garde", "grand", "grande", "gros", "géo", "haut", "haute", "hors", "hyper",
+    "indo", "infra", "inter", "intra", "jean", "macro", "mal", "marque", "meta", "mi", "micro", "mini", "mono", "mont",
+    "mot", "mots", "multi", "méta", "neo", "non", "nord", "notre", "néo", "ouest", "outre", "pare", "passe", "petit",
+    "petite", "petits", "photo", "pied", "pieds", "pique", "poly", "post", "pro", "proto", "pré", "pseudo", "quasi",
+    "quatre", "radio", "re", "retro", "ré", "rétro", "saint", "sans", "semi", "socio", "soixante", "sous", "sub",
+    "sud", "super", "sur", "sus", "techno", "trans", "trente", "trois", "télé", "ultra", "vice", "vidéo", "vingt",
+    "électro", "états",
 ];
 /// Middle parts of French compounds that stay whole: `arc-en-ciel`.
 const FRENCH_MIDDLE: &[&str] =
     &["les", "lès", "le", "lè", "la", "en", "de", "des", "du", "sur", "sous", "au", "aux", "à", "et", "près", "saint"];
 
+/// Marks that the reference takes for one word, faces mostly, also where programs end a line with `):`.
+const FACES: &[&str] = &[
+    "''", "):", "8)", "(=", "(:", "(;", ":*", ";)", ":)", ":(", "=)", "=(", ":/", ":]", ":}", ":>", ":|", "[:", "[=",
+    "]=", "=]", "=/", "=|", ":-)", ":-(", ";-)", ":-/", ":-*", "(-:", ")-:", "0.0", "-_-", "^_^", ":))", ":((", "<.<",
+    ">.>", ">.<", "._.",
+];
+
 fn is_one_of(piece: &[At], words: &[&str]) -> bool {
     let is = |word: &&str| word.chars().eq(piece.iter().map(|at| at.c));
     words.iter().any(is)
+}
+
+/// The piece is a face, or another run of marks that is one word.
+pub(super) fn is_face(piece: &[At]) -> bool {
+    (2..=3).contains(&piece.len()) && !is_alpha(piece[0].c) && is_one_of(piece, FACES)
 }
 
 /// The piece is one word.
@@ -134,6 +150,9 @@ pub(super) fn is_whole(piece: &[At], rules: &Rules) -> bool {
     // A small letter and a full stop.
     if piece.len() == 2 && last == '.' {
         return matches!(first, 'a'..='z' | 'ä' | 'ö' | 'ü') || is_one_of(piece, words_of(rules));
+    }
+    if is_face(piece) {
+        return true;
     }
     // Special words have letters and a few marks, and one mark at least: a quick no for most.
     let mut marks = false;
@@ -179,7 +198,7 @@ fn is_french_compound(piece: &[At]) -> bool {
     let is = |part: &[At], word: &&str| word.chars().eq(part.iter().map(small));
     let rest = &piece[first + 1..];
     // A verb, not the east.
-    if is_one_of(piece, &["est-ce", "est-il"]) {
+    if ["est-ce", "est-il"].iter().any(|verb| is(piece, verb)) {
         return false;
     }
     let plain = |at: &At| is_alpha(at.c) || is_elision(at.c) || is_hyphen(at.c);
