@@ -13,7 +13,7 @@ use crate::stages::chain::{Chain, ChainError, modified};
 use crate::stages::clean::{self, Kept};
 use crate::stages::finish::{self, Finishing};
 use crate::stages::runner::{Fingerprint, Item, Runner, Task, fingerprint};
-use crate::stages::{dedup, encode, ingest, learn, pack, place, select};
+use crate::stages::{collide, dedup, encode, ingest, learn, pack, place, select};
 use crate::store::{Store, StoreError};
 use crate::tally::{READ, Tally};
 use crate::tokenizer::TokenizerError;
@@ -243,7 +243,9 @@ fn stages(runner: &Runner<'_>, config: &Config, out: &Path) -> Result<Option<Rep
     let learnt = learn::run(runner, config, &bundles, &cuts, &kept, before)?;
     let encoder = Encoder::new(&learnt.tokenizer)?;
     before = fingerprint("learnt", &(before, blake3::hash(&learnt.tokenizer).as_bytes(), &config.decontaminate));
-    let encoded = encode::run(runner, &bundles, &cuts, &encoder, before)?;
+    let ngrams = collide::run(runner, config, &bundles, &cuts, before)?;
+    let encoded = encode::run(runner, &bundles, &cuts, &encoder, &ngrams, before)?;
+    drop(ngrams);
     encoded.iter().for_each(|bundle| tally.merge(&bundle.tally));
 
     let parts = available(&encoded);

@@ -6,7 +6,8 @@
 //!    [`stages::chain`] decides over it by itself: removal requests, licence, reservation of rights, language, [`filters`], personal
 //!    data. What is left lies in [`bundle`]s, sorted by a key that is a hash.
 //! 2. [`dedup`] finds duplicates by hashes alone; [`stages::clean`] drops them, and lines that recur in many documents.
-//! 3. [`stages::select`] holds documents out; [`decontaminate`] keeps what occurs in them out of training.
+//! 3. [`stages::select`] holds documents out; [`decontaminate`] keeps what occurs in them out of training, but for what
+//!    [`stages::collide`] finds to be common.
 //! 4. [`tokenizer`] learns a byte-fallback BPE from a balanced sample; [`stages::encode`] encodes.
 //! 5. [`mix`] says how often each document occurs; [`stages::place`] shuffles; [`shards`] lays tokens out.
 //! 6. [`stages::finish`] and [`publish`] write the folder, at once or not at all.

@@ -132,6 +132,49 @@ fn threads_memory_and_files_change_nothing() {
 }
 
 #[test]
+fn what_many_documents_share_is_no_leak() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    // A licence of 30 words at the end of 60, in two thirds of the documents.
+    let licence = documents("en", 1, 100)[0].text.split_whitespace().take(30).collect::<Vec<_>>().join(" ");
+    let others = documents("fr", 160, 60).split_off(100);
+    let licensed = |id: &str| !id[3..].parse::<u32>().unwrap().is_multiple_of(3);
+    let all: Vec<Document> = documents("fr", 60, 20)
+        .into_iter()
+        .zip(others)
+        .map(|(document, other)| {
+            let words = other.text.split_whitespace().chain(document.text.split_whitespace());
+            let own = words.take(60).collect::<Vec<_>>().join(" ");
+            let end = if licensed(&document.id) { licence.as_str() } else { "" };
+            Document { text: format!("{own} {end}"), ..document }
+        })
+        .collect();
+    write_parquet(&root.join("texts/x.parquet"), &all);
+    let file = root.join("corpus.toml");
+    let dropped = |documents_max: u32, out: &str| -> u64 {
+        let settings = format!(
+            "[language]\nidentify = false\n[tokenizer]\nvocab_size = 600\n[heldout]\npermille = 100\n[decontaminate]\ndocuments_max = {documents_max}\n\
+             [[source]]\npath = \"texts\"\n"
+        );
+        fs::write(&file, settings).unwrap();
+        let report = succeed(&["build", text(&file), "--out", text(&root.join(out)), "--json"]);
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let steps = report["funnel"]["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["filter"] == "decontamination");
+        step.map_or(0, |step| step["dropped"]["documents"].as_u64().unwrap())
+    };
+    assert_eq!(dropped(10, "default"), 0);
+    let heldout = fs::read_to_string(root.join("default/heldout/fr.jsonl")).unwrap();
+    let heldout = heldout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let heldout = heldout.filter(|line| licensed(line["id"].as_str().unwrap())).count() as u64;
+    assert!(heldout > 0, "no licence is held out, by the hashes of these ids");
+    // Training documents with the licence: it is common when fewer may have it, and else too much that is shared.
+    let trained = 40 - heldout;
+    assert_eq!((dropped(trained as u32 - 1, "fewer"), dropped(trained as u32, "as-many")), (0, trained));
+    assert_eq!(dropped(0, "none"), trained);
+}
+
+#[test]
 fn every_document_is_accounted_for() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

@@ -15,6 +15,10 @@ pub struct DecontaminateConfig {
     /// The share of a document's n-grams that may occur in held-out documents. Default 0.2: what Llama 2 calls clean has less than 20 %
     /// of its tokens in matched n-grams (<https://arxiv.org/abs/2307.09288>, appendix A.6).
     pub share_max: f64,
+    /// An n-gram of held-out documents that more training documents than this have is common property, such as a licence at the end
+    /// of a manual page, and neither counts as shared nor as the document's own. Default 10: GPT-3 ignores what more than 10 training
+    /// documents have, mostly boilerplate (appendix C). 0: none is ignored; at most 254. Items of benchmarks count however common.
+    pub documents_max: u32,
     /// Files of benchmark items, relative to the corpus file. A document with any n-gram of an item is dropped. `.jsonl`: an item a
     /// line; others are text whose paragraphs, parted by blank lines, are the items.
     pub benchmarks: Vec<PathBuf>,
@@ -31,6 +35,7 @@ impl Default for DecontaminateConfig {
             ngram: 13,
             heldout: true,
             share_max: 0.2,
+            documents_max: 10,
             benchmarks: Vec::new(),
             keys: vec!["text".into()],
             words_min: 8,
@@ -50,6 +55,9 @@ impl DecontaminateConfig {
         }
         if !(0.0..=1.0).contains(&self.share_max) {
             return value("decontaminate.share_max", self.share_max.to_string(), "0 to 1");
+        }
+        if self.documents_max > 254 {
+            return value("decontaminate.documents_max", self.documents_max.to_string(), "0 to 254");
         }
         if !(2..=self.ngram).contains(&self.words_min) {
             return value("decontaminate.words_min", self.words_min.to_string(), "2 to decontaminate.ngram");
@@ -76,6 +84,7 @@ mod tests {
         assert!(bad(|c| c.ngram = 3).contains("decontaminate.ngram is 3"));
         assert!(bad(|c| c.share_max = 1.1).contains("decontaminate.share_max is 1.1"));
         assert!(bad(|c| c.share_max = f64::NAN).contains("decontaminate.share_max is NaN"));
+        assert!(bad(|c| c.documents_max = 255).contains("decontaminate.documents_max is 255"));
         assert!(bad(|c| c.words_min = 14).contains("decontaminate.words_min is 14"));
         assert!(bad(|c| c.keys.clear()).contains("decontaminate.keys is empty"));
     }

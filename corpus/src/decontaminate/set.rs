@@ -98,6 +98,7 @@ impl Builder {
             share_max: self.share_max,
             benchmarks: benchmarks.collect::<Result<_, DecontaminateError>>()?,
             heldout: self.heldout.finish()?,
+            common: Hashes::default(),
         })
     }
 }
@@ -109,6 +110,8 @@ pub struct NgramSet {
     share_max: f64,
     benchmarks: Vec<(usize, Hashes)>,
     heldout: Hashes,
+    /// Those of `heldout` that count for nothing.
+    common: Hashes,
 }
 
 impl NgramSet {
@@ -131,12 +134,38 @@ impl NgramSet {
 
     /// Bytes that it takes in memory.
     pub fn bytes(&self) -> u64 {
-        self.heldout.bytes() + self.benchmarks.iter().map(|(_, hashes)| hashes.bytes()).sum::<u64>()
+        self.heldout.bytes()
+            + self.common.bytes()
+            + self.benchmarks.iter().map(|(_, hashes)| hashes.bytes()).sum::<u64>()
     }
 
     /// n-grams of held-out documents, and of benchmark items.
     pub fn len(&self) -> (usize, usize) {
         (self.heldout.as_slice().len(), self.benchmarks.iter().map(|(_, hashes)| hashes.as_slice().len()).sum())
+    }
+
+    /// The n-grams of held-out documents, ascending.
+    pub(crate) fn heldout(&self) -> &[u64] {
+        self.heldout.as_slice()
+    }
+
+    /// The n-grams of held-out documents that a text has, each once.
+    pub(crate) fn heldout_ngrams(&self, text: &str) -> Vec<u64> {
+        let (mut words, mut found) = (Vec::with_capacity(text.len() / 5), Vec::new());
+        hashes(text, &mut words);
+        runs(&words, self.ngram, |gram| {
+            if self.heldout.contains(gram) {
+                found.push(gram);
+            }
+        });
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Lets n-grams of held-out documents count for nothing from now on.
+    pub fn ignore(&mut self, common: Vec<u64>) {
+        self.common = Hashes::new(common);
     }
 
     /// Checks a document, which must not be a held-out one itself.
@@ -164,14 +193,18 @@ impl NgramSet {
         }
         let (mut all, mut found) = (0u64, 0u64);
         runs(&words, self.ngram, |gram| {
-            all += 1;
-            found += u64::from(self.heldout.contains(gram));
+            let held = self.heldout.contains(gram);
+            if !held || !self.common.contains(gram) {
+                all += 1;
+                found += u64::from(held);
+            }
         });
         match found as f64 > self.share_max * all as f64 {
             true => {
                 let n = self.ngram;
+                let but = if self.common.as_slice().is_empty() { "" } else { " that are not common" };
                 let detail =
-                    format!("{found} of {all} {n}-grams are held out, at most {} of them may be", self.share_max);
+                    format!("{found} of {all} {n}-grams{but} are held out, at most {} of them may be", self.share_max);
                 Err(Rejection::new("decontamination/held-out", detail))
             }
             false => Ok(()),
@@ -217,7 +250,7 @@ impl NgramSet {
             let hashes = list(&format!("{name}-benchmark-{n:02}"), Hashes::MAX)?;
             benchmarks.push((n as usize, Hashes::new(hashes)));
         }
-        Ok(NgramSet { ngram: *ngram as usize, share_max, benchmarks, heldout })
+        Ok(NgramSet { ngram: *ngram as usize, share_max, benchmarks, heldout, common: Hashes::default() })
     }
 }
 
@@ -296,6 +329,21 @@ mod tests {
         assert!(set.check(&numbered(0..12)).is_ok(), "shorter than an n-gram");
         assert!(set.check(&numbered(0..13)).is_err());
         assert!(set.check("").is_ok());
+    }
+
+    #[test]
+    fn common_ngrams_are_neither_shared_nor_own() {
+        let mut set = set(&[&numbered(0..200)], &[]);
+        // 38 n-grams of the held-out text, of which 30 will be common, and 100 of its own.
+        let text = format!("{} | {}", numbered(0..50), numbered(1000..1100));
+        assert_eq!(set.check(&text).unwrap_err().detail, "38 of 138 13-grams are held out, at most 0.2 of them may be");
+        let licence = set.heldout_ngrams(&numbered(0..42));
+        assert_eq!((licence.len(), set.heldout_ngrams(&numbered(300..400)).len()), (30, 0));
+        set.ignore(licence);
+        assert!(set.check(&text).is_ok());
+        assert!(set.check(&numbered(0..42)).is_ok(), "nothing but what is common");
+        let refusal = set.check(&format!("{} {}", numbered(0..50), numbered(1000..1010))).unwrap_err();
+        assert_eq!(refusal.detail, "8 of 18 13-grams that are not common are held out, at most 0.2 of them may be");
     }
 
     #[test]

@@ -59,16 +59,16 @@ pub fn run(
     bundles: &[BundleInfo],
     cuts: &Cuts,
     encoder: &Encoder,
+    ngrams: &NgramSet,
     before: Fingerprint,
 ) -> Result<Vec<EncodedFacts>, BuildError> {
-    let ngrams = NgramSet::load(&runner.store, super::select::NGRAMS)?;
     let item = |bundle: &BundleInfo| Item {
         name: bundle.id.to_string(),
         weight: bundle.text_bytes.max(1),
         fingerprint: fingerprint(STAGE, &(before, bundle)),
     };
     let items: Vec<Item> = bundles.iter().map(item).collect();
-    runner.run(STAGE, "encoding", &items, |i, advance| encode(runner, &bundles[i], cuts, encoder, &ngrams, advance))
+    runner.run(STAGE, "encoding", &items, |i, advance| encode(runner, &bundles[i], cuts, encoder, ngrams, advance))
 }
 
 fn encode(

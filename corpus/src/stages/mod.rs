@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod clean;
+pub mod collide;
 pub mod dedup;
 pub mod encode;
 pub mod export;
