@@ -11,7 +11,7 @@ have it with a few words more. French has three times its share. Then builds it:
 duplicates, decontamination, tokenizer, shards, texts. The same GB and seed give the same documents.
 
 The limit is a memory control group (version 1 or 2) where one may be made, as root may: what goes beyond it is killed. The cache of files counts
-there, too, but is given back under pressure. Elsewhere it is only compared with what was resident at most. Needs pyarrow. FOLDER takes about 3
+there, too, but is given back under pressure. Elsewhere it is only compared with what was resident at most. Needs pyarrow. FOLDER takes two to three
 times the text while it runs; what was made there is removed at the end.
 """
 import argparse
