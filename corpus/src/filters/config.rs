@@ -264,52 +264,58 @@ impl FilterSettings {
         paths
     }
 
-    /// Shares are numbers from 0 to 1, lengths are not negative.
+    /// Shares are numbers from 0 to 1, others are not negative.
     fn check(&self, name: &str) -> Result<(), FilterSetError> {
-        let (repetition, quality, fineweb, ocr) =
-            (&self.gopher_repetition, &self.gopher_quality, &self.fineweb, &self.ocr);
-        let shares = [
-            ("gopher-repetition", "duplicate_lines_max", repetition.duplicate_lines_max),
-            ("gopher-repetition", "duplicate_paragraphs_max", repetition.duplicate_paragraphs_max),
-            ("gopher-repetition", "duplicate_line_chars_max", repetition.duplicate_line_chars_max),
-            ("gopher-repetition", "duplicate_paragraph_chars_max", repetition.duplicate_paragraph_chars_max),
-            ("gopher-quality", "bullet_lines_max", quality.bullet_lines_max),
-            ("gopher-quality", "ellipsis_lines_max", quality.ellipsis_lines_max),
-            ("gopher-quality", "alphabetic_words_min", quality.alphabetic_words_min),
-            ("fineweb", "punctuated_lines_min", fineweb.punctuated_lines_min),
-            ("fineweb", "short_lines_max", fineweb.short_lines_max),
-            ("fineweb", "duplicate_line_chars_max", fineweb.duplicate_line_chars_max),
-            ("ocr", "garbage_max", ocr.garbage_max),
-            ("ocr", "single_letters_max", ocr.single_letters_max),
-            ("ocr", "dictionary_words_min", ocr.dictionary_words_min),
-        ];
-        let numbers = [
-            ("gopher-quality", "word_length_min", quality.word_length_min),
-            ("gopher-quality", "word_length_max", quality.word_length_max),
-            ("gopher-quality", "symbols_per_word_max", quality.symbols_per_word_max),
-            ("fineweb", "newlines_per_word_max", fineweb.newlines_per_word_max),
-            ("ocr", "score_min", ocr.score_min),
-            ("ocr", "perplexity_min", ocr.perplexity_min),
-            ("ocr", "perplexity_max", ocr.perplexity_max),
-        ];
-        let ngrams =
-            |key, values: &[f64]| values.iter().map(|&value| ("gopher-repetition", key, value)).collect::<Vec<_>>();
-        let top = ngrams("top_ngram_chars_max", &repetition.top_ngram_chars_max);
-        let duplicate = ngrams("duplicate_ngram_chars_max", &repetition.duplicate_ngram_chars_max);
-        let bad = |range: std::ops::RangeInclusive<f64>, values: &[(&'static str, &'static str, f64)]| {
-            values.iter().find(|(_, _, value)| !range.contains(value)).copied()
-        };
-        let found = bad(0.0..=1.0, &shares).map(|value| (value, "a share: 0 to 1"));
-        let found = found.or_else(|| {
-            bad(0.0..=f64::MAX, &[&numbers[..], &top, &duplicate].concat()).map(|value| (value, "at least 0"))
-        });
-        match found {
-            Some(((filter, key, value), expected)) => {
-                let reason = format!("{key} is {value}, expected {expected}");
-                Err(FilterSetError::Malformed { name: name.to_owned(), filter, reason })
+        let all = toml::Table::try_from(self).unwrap_or_default();
+        let kinds = [(SHARES, 0.0..=1.0, "a share: 0 to 1"), (NUMBERS, 0.0..=f64::MAX, "at least 0")];
+        for (thresholds, range, expected) in kinds {
+            for &(filter, key) in thresholds {
+                let bad = |value: &f64| !range.contains(value);
+                if let Some(value) = threshold(&all, filter, key).into_iter().find(bad) {
+                    let reason = format!("{key} is {value}, expected {expected}");
+                    return Err(FilterSetError::Malformed { name: name.to_owned(), filter, reason });
+                }
             }
-            None => Ok(()),
         }
+        Ok(())
+    }
+}
+
+/// Thresholds that are shares.
+const SHARES: &[(&str, &str)] = &[
+    ("gopher-repetition", "duplicate_lines_max"),
+    ("gopher-repetition", "duplicate_paragraphs_max"),
+    ("gopher-repetition", "duplicate_line_chars_max"),
+    ("gopher-repetition", "duplicate_paragraph_chars_max"),
+    ("gopher-quality", "bullet_lines_max"),
+    ("gopher-quality", "ellipsis_lines_max"),
+    ("gopher-quality", "alphabetic_words_min"),
+    ("fineweb", "punctuated_lines_min"),
+    ("fineweb", "short_lines_max"),
+    ("fineweb", "duplicate_line_chars_max"),
+    ("ocr", "garbage_max"),
+    ("ocr", "single_letters_max"),
+    ("ocr", "dictionary_words_min"),
+];
+/// Other thresholds with fractions.
+const NUMBERS: &[(&str, &str)] = &[
+    ("gopher-quality", "word_length_min"),
+    ("gopher-quality", "word_length_max"),
+    ("gopher-quality", "symbols_per_word_max"),
+    ("fineweb", "newlines_per_word_max"),
+    ("ocr", "score_min"),
+    ("ocr", "perplexity_min"),
+    ("ocr", "perplexity_max"),
+    ("gopher-repetition", "top_ngram_chars_max"),
+    ("gopher-repetition", "duplicate_ngram_chars_max"),
+];
+
+/// The values of a threshold: one, or those of a list.
+fn threshold(all: &toml::Table, filter: &str, key: &str) -> Vec<f64> {
+    match all.get(filter).and_then(|settings| settings.get(key)) {
+        Some(toml::Value::Array(values)) => values.iter().filter_map(toml::Value::as_float).collect(),
+        Some(value) => value.as_float().into_iter().collect(),
+        None => Vec::new(),
     }
 }
 
@@ -333,4 +339,45 @@ fn overlay<T: Serialize + serde::de::DeserializeOwned>(settings: &mut T, table: 
     }
     *settings = all.try_into().map_err(one_line)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paths of all numbers with fractions in settings, one for each list.
+    fn fractions(all: &toml::Table) -> Vec<(String, String)> {
+        let is = |value: &toml::Value| match value {
+            toml::Value::Array(values) => values.first().is_some_and(toml::Value::is_float),
+            value => value.is_float(),
+        };
+        let of = |(filter, settings): (&String, &toml::Value)| {
+            let keys = settings.as_table().into_iter().flatten().filter(|(_, value)| is(value));
+            keys.map(|(key, _)| (filter.clone(), key.clone())).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_threshold_is_checked() {
+        let settings = builtin("web").unwrap();
+        let all = toml::Table::try_from(&settings).unwrap();
+        let mut listed: Vec<(String, String)> =
+            SHARES.iter().chain(NUMBERS).map(|(filter, key)| ((*filter).to_owned(), (*key).to_owned())).collect();
+        listed.sort();
+        let mut found = fractions(&all);
+        found.sort();
+        assert_eq!(listed, found);
+        for (filter, key) in found {
+            for bad in [-0.5, f64::NAN] {
+                let mut all = all.clone();
+                match &mut all[&filter][&key] {
+                    toml::Value::Array(values) => *values.last_mut().unwrap() = bad.into(),
+                    value => *value = bad.into(),
+                }
+                let refusal = all.try_into::<FilterSettings>().unwrap().check("mine").unwrap_err().to_string();
+                assert!(refusal.contains(&key) && refusal.contains("expected"), "{refusal}");
+            }
+        }
+    }
 }
