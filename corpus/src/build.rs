@@ -327,6 +327,7 @@ fn empty(tally: &Tally) -> BuildError {
         "license/unknown" => {
             "; name their licence with --license SPDX or license = \"SPDX\", or take it unknown: license.allow = [\"NOASSERTION\"]"
         }
+        "license/not-allowed" => "; license.allow has the licences that are taken",
         "language/other" | "language/unsure" => "; [language] says how languages are checked",
         _ => "",
     };

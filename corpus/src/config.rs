@@ -4,9 +4,10 @@ use crate::decontaminate::DecontaminateConfig;
 use crate::dedup::DedupConfig;
 use crate::filters::FiltersConfig;
 use crate::language::LanguageConfig;
-use crate::license::LicenseConfig;
+use crate::license::{LicenseConfig, spelling};
 use crate::pii::PiiConfig;
 use crate::publish::PublishConfig;
+use crate::readers::NO_LICENSE;
 use crate::rights::RightsConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -432,6 +433,16 @@ impl Config {
         }
         if self.sources.is_empty() {
             return value("source", "absent".into(), "at least one [[source]] with path = …");
+        }
+        let known = |license: &str| license == NO_LICENSE || spelling::expression(license).is_some();
+        if let Some(license) =
+            self.sources.iter().filter_map(|source| source.license.as_deref()).find(|said| !known(said))
+        {
+            return value(
+                "source.license",
+                format!("{license:?}"),
+                "an SPDX expression such as CC-BY-4.0, or NOASSERTION",
+            );
         }
         Ok(())
     }

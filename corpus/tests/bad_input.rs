@@ -36,7 +36,7 @@ fn a_corpus_that_is_empty_or_absent() {
     let root = folder.path();
     let empty = root.join("empty");
     fs::create_dir(&empty).unwrap();
-    assert_eq!(refused(root, &empty, &[]), "DIR/empty: no .parquet, .jsonl or .txt file there");
+    assert_eq!(refused(root, &empty, &[]), "DIR/empty: no .parquet, .jsonl, .warc, .wet or .txt file there");
     assert!(refused(root, &root.join("absent"), &[]).starts_with("DIR/absent: No such file or directory"));
     fs::write(empty.join("x.jsonl"), "\n\n").unwrap();
     let nothing = "the corpus is empty: 0 documents were read, and every one was refused, mostly by no rule (0)";
@@ -49,7 +49,10 @@ fn a_corpus_that_is_empty_or_absent() {
     write_parquet(&root.join("none/x.parquet"), &[]);
     assert_eq!(refused(root, &root.join("none"), &[]), nothing);
     fs::write(root.join("note.md"), "# Note").unwrap();
-    assert_eq!(refused(root, &root.join("note.md"), &[]), "DIR/note.md: no .parquet, .jsonl or .txt file there");
+    assert_eq!(
+        refused(root, &root.join("note.md"), &[]),
+        "DIR/note.md: no .parquet, .jsonl, .warc, .wet or .txt file there"
+    );
 }
 
 #[test]
@@ -191,6 +194,17 @@ fn settings_that_are_wrong() {
         "mix.weights names 'it', which no document has; there are: de, en, fr, livres-de, livres-en, livres-fr";
     assert_eq!(with("[mix]\nweights = { it = 1.0 }"), reason);
     assert!(with("[mix]\nlargest = \"de\"").starts_with("de is not the largest language of mix main: de has "));
+    // Settings of a source that no document needs are checked all the same.
+    fs::write(&file, "[[source]]\npath = \"good\"\nlicense = \"CC-BY\"\n").unwrap();
+    let reason =
+        "corpus settings: source.license is \"CC-BY\", expected an SPDX expression such as CC-BY-4.0, or NOASSERTION";
+    assert_eq!(refused(root, &file, &[]), reason);
+    fs::write(&file, "[license]\nallow = [\"MIT\"]\n[[source]]\npath = \"good\"\n").unwrap();
+    let reason = refused(root, &file, &[]);
+    assert!(
+        reason.ends_with("mostly by license/not-allowed (250); license.allow has the licences that are taken"),
+        "{reason}"
+    );
     fs::write(&file, "seed = 1\n").unwrap();
     let reason = refused(root, &file, &[]);
     assert_eq!(reason, "corpus settings: source is absent, expected at least one [[source]] with path = …");

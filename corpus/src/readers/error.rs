@@ -21,7 +21,7 @@ pub enum ReadError {
         error: std::io::Error,
     },
     /// Nothing to read.
-    #[error("{path}: no .parquet, .jsonl or .txt file there", path = .path.display())]
+    #[error("{path}: no .parquet, .jsonl, .warc, .wet or .txt file there", path = .path.display())]
     NoFiles {
         /// The file or folder.
         path: PathBuf,
