@@ -4,9 +4,7 @@ use crate::{Exec, Path};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Repetitions; the best counts, since other work on the machine can only slow one down.
-const REPETITIONS: usize = 5;
-/// Iterations of the loop in a repetition: a few milliseconds.
+/// Iterations of the loop: a few milliseconds.
 const ROUNDS: usize = 1_000_000;
 /// Independent sums: enough to keep two units (on Arm, four) with a latency of four to five cycles busy.
 const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
@@ -36,8 +34,9 @@ fma_loop!(fma_loop_512, x86_64, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, _mm5
 fma_loop!(fma_loop_128, aarch64, "neon", vdupq_n_f32, vfmaq_f32, vaddvq_f32);
 
 /// Floating-point operations a second (a fused multiply-add is two) that the threads of `exec` reach together on the registers
-/// of its path, measured now; `None` on a path without wide instructions. Takes some 20 ms.
-pub fn fma_peak_flops(exec: &Exec) -> Option<f64> {
+/// of its path, by one reading of some 3 ms, now; `None` on a path without wide instructions. Clocks and neighbours change from minute to
+/// minute, so what is compared with it should run in turn with several readings.
+pub fn fma_flops_per_s(exec: &Exec) -> Option<f64> {
     let (lanes, run): (usize, unsafe fn(usize) -> f32) = match exec.path() {
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => (8, fma_loop_256),
@@ -47,12 +46,8 @@ pub fn fma_peak_flops(exec: &Exec) -> Option<f64> {
         Path::Neon => (4, fma_loop_128),
         _ => return None,
     };
-    let mut best_s = f64::INFINITY;
-    for _ in 0..REPETITIONS {
-        let start = Instant::now();
-        // SAFETY: an `Exec` of such a path exists only where the CPU has its instructions.
-        exec.for_each_task(exec.threads(), |_| _ = black_box(unsafe { run(ROUNDS) }));
-        best_s = best_s.min(start.elapsed().as_secs_f64());
-    }
-    Some((exec.threads() * ROUNDS * SUMS * lanes * 2) as f64 / best_s)
+    let start = Instant::now();
+    // SAFETY: an `Exec` of such a path exists only where the CPU has its instructions.
+    exec.for_each_task(exec.threads(), |_| _ = black_box(unsafe { run(ROUNDS) }));
+    Some((exec.threads() * ROUNDS * SUMS * lanes * 2) as f64 / start.elapsed().as_secs_f64())
 }

@@ -1,9 +1,9 @@
 //! `essaim bench`: one full training step of a fixed model, measured: forward, loss, backward, clipping by the global norm,
 //! AdamW. The same work as PyTorch does for these configurations in float32, so that the two can be compared.
 
-use crate::bench_ops::{OperatorResult, OptimizerTime, operators};
+use crate::bench_ops::{OperatorResult, StepTimes, operators};
 use essaim_kernels::ops::AdamwScalars;
-use essaim_kernels::{Exec, ExecError, fma_peak_flops, ops, reduce};
+use essaim_kernels::{Exec, ExecError, fma_flops_per_s, ops, reduce};
 use essaim_protocol::manifest::{F64Bits, ModelConfig};
 use essaim_train::init::initial_parameters;
 use essaim_train::model::Model;
@@ -94,7 +94,8 @@ pub struct BenchResult {
     pub product_flops_per_step: u64,
     /// Floating-point operations a second of these products.
     pub product_flops_per_s: f64,
-    /// What the same threads reach on fused multiply-adds alone; none where it cannot be measured.
+    /// What the same threads reach on fused multiply-adds alone, the median of a reading after each training step, which so meets the
+    /// same clocks and neighbours; none where it cannot be measured.
     pub peak_flops_per_s: Option<f64>,
     /// The share of that peak.
     pub peak_share: Option<f64>,
@@ -146,28 +147,25 @@ pub fn bench(
     // Two to warm up, as the comparison does.
     work.training_step(&exec, 0);
     work.training_step(&exec, 1);
-    work.model.profile_mut().reset();
-    work.optimizer_time = OptimizerTime::default();
-    let (start, cpu_start) = (Instant::now(), cpu_seconds());
-    let (mut wall, mut loss) = (Vec::new(), 0.0);
+    let (start, mut cpu) = (Instant::now(), 0.0);
+    let (mut times, mut peaks, mut loss) = (Vec::new(), Vec::new(), 0.0);
     let more = |done: usize| match length {
         BenchLength::Steps(steps) => done < steps.max(1),
         BenchLength::Seconds(seconds) => done < 3 || start.elapsed() < Duration::from_secs_f64(seconds),
     };
-    while more(wall.len()) {
-        let wall_start = Instant::now();
-        loss = work.training_step(&exec, wall.len() as u64 + 2);
-        wall.push(wall_start.elapsed().as_secs_f64());
+    while more(times.len()) {
+        let cpu_start = cpu_seconds();
+        loss = work.training_step(&exec, times.len() as u64 + 2);
+        cpu += cpu_seconds() - cpu_start;
+        times.push(work.times.clone());
+        peaks.extend(exec.install(|| fma_flops_per_s(&exec)));
     }
-    let steps = wall.len();
-    let total = Duration::from_secs_f64(wall.iter().sum());
-    let (wall_s, cpu_s) = (median(&mut wall), (cpu_seconds() - cpu_start) / steps as f64);
-    let peak = fma_peak_flops(&exec);
+    let steps = times.len();
+    let wall_s = median(&mut times.iter().map(|step| step.wall.as_secs_f64()).collect::<Vec<_>>());
+    let peak = Some(median(&mut peaks)).filter(|peak| peak.is_finite());
     let flops = product_flops(&model_config, batch);
     let tokens_per_step = batch * model_config.context as usize;
-    let of_operators =
-        || operators(work.model.profile(), work.optimizer_time, &model_config, batch, (steps, total), peak);
-    let operators = by_operator.then(of_operators);
+    let operators = by_operator.then(|| operators(&times, &model_config, batch, peak));
     Ok(BenchResult {
         config: config.name(),
         parameters: model_config.parameter_count(),
@@ -176,7 +174,7 @@ pub fn bench(
         tokens_per_step,
         steps,
         wall_s,
-        cpu_s,
+        cpu_s: cpu / steps as f64,
         tokens_per_s: tokens_per_step as f64 / wall_s,
         product_flops_per_step: flops,
         product_flops_per_s: flops as f64 / wall_s,
@@ -209,7 +207,8 @@ struct Work {
     losses: Vec<f32>,
     tokens: Vec<u32>,
     batch: usize,
-    optimizer_time: OptimizerTime,
+    /// Of the last training step.
+    times: StepTimes,
 }
 
 impl Work {
@@ -227,15 +226,17 @@ impl Work {
             losses: vec![0.0; batch * context],
             tokens: vec![0; batch * (context + 1)],
             batch,
-            optimizer_time: OptimizerTime::default(),
+            times: StepTimes::default(),
         }
     }
 
     /// One training step on random tokens; gives the mean loss.
     fn training_step(&mut self, exec: &Exec, index: u64) -> f64 {
         const CLIP_NORM: f32 = 1.0;
+        let step_start = Instant::now();
         fill_tokens(&mut self.tokens, self.model.shape().vocab as u32, index);
         debug_assert_eq!(self.losses.len(), self.batch * self.model.shape().context);
+        self.model.profile_mut().reset();
         exec.install(|| {
             self.model.inner_gradients(exec, &self.params, &self.tokens, &mut self.grads, &mut self.losses);
             let start = Instant::now();
@@ -243,7 +244,7 @@ impl Work {
             if norm > CLIP_NORM {
                 ops::scale(exec, &mut self.grads, CLIP_NORM / norm);
             }
-            self.optimizer_time.clip += start.elapsed();
+            self.times.clip = start.elapsed();
             let (beta1, beta2) = (0.9f32, 0.95f32);
             let power = index as i32 + 1;
             let scalars = AdamwScalars {
@@ -257,8 +258,10 @@ impl Work {
             };
             let start = Instant::now();
             ops::adamw_update(exec, &mut self.params, &self.grads, &mut self.first, &mut self.second, &scalars);
-            self.optimizer_time.adamw += start.elapsed();
+            self.times.adamw = start.elapsed();
         });
+        self.times.wall = step_start.elapsed();
+        self.times.model = self.model.profile().clone();
         self.losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / self.losses.len() as f64
     }
 }

@@ -1,6 +1,6 @@
 //! `essaim bench --ops`: where a training step spends its time, operator by operator.
 
-use crate::bench::BenchResult;
+use crate::bench::{BenchResult, median};
 use essaim_protocol::manifest::ModelConfig;
 use essaim_train::model::{Matrix, Operator, Profile};
 use serde::Serialize;
@@ -11,9 +11,9 @@ use std::time::Duration;
 pub struct OperatorResult {
     /// Its name.
     pub name: String,
-    /// Mean time in a training step, milliseconds.
+    /// Median time in a training step, milliseconds.
     pub ms: f64,
-    /// Share of the mean training step.
+    /// That time over the median of a whole training step.
     pub step_share: f64,
     /// Floating-point operations in a training step; none where there is no product.
     pub flops_per_step: Option<u64>,
@@ -21,13 +21,23 @@ pub struct OperatorResult {
     pub peak_share: Option<f64>,
 }
 
-/// What the optimiser's side of the measured training steps took.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct OptimizerTime {
+/// Where the time of one training step went.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StepTimes {
+    /// All of it.
+    pub(crate) wall: Duration,
+    /// The model's operators.
+    pub(crate) model: Profile,
     /// The norm of the gradient, and its scaling.
     pub(crate) clip: Duration,
     /// AdamW.
     pub(crate) adamw: Duration,
+}
+
+impl StepTimes {
+    fn rest(&self) -> Duration {
+        self.wall.saturating_sub(self.model.total() + self.clip + self.adamw)
+    }
 }
 
 /// Floating-point operations of `operator` in a training step of `batch` sequences: those that the mathematics needs, as in
@@ -54,31 +64,34 @@ fn flops(operator: Operator, config: &ModelConfig, batch: usize) -> Option<u64> 
 
 /// A line for each operator, the optimiser's included, and one for what is left of the step.
 pub(crate) fn operators(
-    profile: &Profile,
-    optimizer: OptimizerTime,
+    steps: &[StepTimes],
     config: &ModelConfig,
     batch: usize,
-    (steps, total): (usize, Duration),
     peak_flops_per_s: Option<f64>,
 ) -> Vec<OperatorResult> {
-    let result = |name: String, spent: Duration, flops_per_step: Option<u64>| {
-        let seconds = spent.as_secs_f64() / steps as f64;
+    let median_of = |spent: &dyn Fn(&StepTimes) -> Duration| {
+        median(&mut steps.iter().map(|step| spent(step).as_secs_f64()).collect::<Vec<_>>())
+    };
+    let wall = median_of(&|step| step.wall);
+    let result = |name: String, flops_per_step: Option<u64>, spent: &dyn Fn(&StepTimes) -> Duration| {
+        let seconds = median_of(spent);
         let share = |(flops, peak): (u64, f64)| flops as f64 / seconds / peak;
         OperatorResult {
             name,
             ms: 1e3 * seconds,
-            step_share: spent.as_secs_f64() / total.as_secs_f64(),
+            step_share: seconds / wall,
             flops_per_step,
             peak_share: flops_per_step.zip(peak_flops_per_s).map(share),
         }
     };
     let mut results: Vec<OperatorResult> = Operator::all()
-        .map(|operator| result(operator.to_string(), profile.spent(operator), flops(operator, config, batch)))
+        .map(|operator| {
+            result(operator.to_string(), flops(operator, config, batch), &|step| step.model.spent(operator))
+        })
         .collect();
-    results.push(result("clip".into(), optimizer.clip, None));
-    results.push(result("adamw".into(), optimizer.adamw, None));
-    let rest = total.saturating_sub(profile.total() + optimizer.clip + optimizer.adamw);
-    results.push(result("rest".into(), rest, None));
+    results.push(result("clip".into(), None, &|step| step.clip));
+    results.push(result("adamw".into(), None, &|step| step.adamw));
+    results.push(result("rest".into(), None, &StepTimes::rest));
     results
 }
 
@@ -112,9 +125,13 @@ mod tests {
     #[test]
     fn shares_are_of_the_step_and_of_the_peak() {
         let (model, batch) = BenchConfig::Small.model();
-        let optimizer = OptimizerTime { clip: Duration::from_millis(10), adamw: Duration::from_millis(30) };
-        let measured = (2, Duration::from_millis(80));
-        let results = operators(&Profile::default(), optimizer, &model, batch, measured, Some(1e9));
+        // By medians over three steps: the one that was disturbed changes nothing.
+        let step = |[wall, clip, adamw]: [u64; 3]| {
+            let [wall, clip, adamw] = [wall, clip, adamw].map(Duration::from_millis);
+            StepTimes { wall, model: Profile::default(), clip, adamw }
+        };
+        let steps = [[40, 5, 15], [400, 50, 150], [40, 5, 15]].map(step);
+        let results = operators(&steps, &model, batch, Some(1e9));
         let of = |name: &str| results.iter().find(|result| result.name == name).unwrap();
         assert_eq!((of("adamw").ms, of("adamw").step_share), (15.0, 0.375));
         assert_eq!((of("rest").ms, of("rest").step_share), (20.0, 0.5));
