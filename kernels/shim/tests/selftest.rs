@@ -1,9 +1,10 @@
 //! The known-answer test of a device: the shim passes it, and a device that computes something else is named.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use essaim_cuda_shim::{Options, Order, ShimDriver, test_card};
+use essaim_cuda_shim::{Options, Order, ShimDriver, WatchedDriver, kernels, test_card};
 use essaim_kernels::cuda::{Device, DeviceError, DeviceInfo, Driver, Launch, device_self_test};
 
 #[test]
@@ -12,6 +13,19 @@ fn the_shim_passes_in_every_order_of_threads() {
         let device = Device::new(ShimDriver::with(Options { order, ..Options::default() }).unwrap());
         assert_eq!(device_self_test(&test_card().unwrap_or(device)), Ok(()));
     }
+}
+
+/// Whatever kernels the models' shapes lead to on a card have been asked for something before.
+#[test]
+fn every_kind_of_product_and_of_attention_is_asked_for() {
+    let watched = WatchedDriver::new(ShimDriver::open().unwrap());
+    assert_eq!(device_self_test(&Device::new(watched.clone())), Ok(()));
+    let launched: BTreeSet<&str> = watched.launched().into_iter().collect();
+    let kernels = kernels().into_iter().map(|kernel| kernel.name);
+    let wanted: BTreeSet<&str> =
+        kernels.filter(|name| name.starts_with("essaim_gemm_") || name.starts_with("essaim_attention_")).collect();
+    assert_eq!(wanted.len(), 12 + 9);
+    assert_eq!(wanted.difference(&launched).collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 /// A device whose results are changed on their way to the host.

@@ -45,6 +45,11 @@ impl Device {
         Device { driver }
     }
 
+    /// What carries it all out.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
     /// What the device is.
     pub fn info(&self) -> &DeviceInfo {
         self.driver.info()

@@ -4,7 +4,8 @@
 //! kernels computes something small, which must have the bits of the scalar reference on this thread; that has passed its own
 //! known-answer test before. It takes a fraction of a second.
 
-use super::{Buffer, Device, DeviceError, View, ops as device_ops};
+use super::ops::{self as device_ops, ProductKind};
+use super::{Buffer, Device, DeviceError, View};
 use crate::exec::Exec;
 use crate::gemm::{Layout, gemm};
 use crate::ops::{self, AdamwScalars, AttentionShape, LinearShape, RopeShape};
@@ -67,26 +68,35 @@ fn environment(device: &Device) -> Result<(), DeviceError> {
     compare("fused multiply-add rounds once", bits(&c)?, 0xa880_0000)
 }
 
-/// Rows, columns and terms of products: one with incomplete tiles, and one for the large tiles.
-const PRODUCTS: [(usize, usize, usize); 2] = [(13, 21, 19), (260, 136, 37)];
+/// Rows, columns and terms of products, in multiples of four: two tiles of the largest kind each way, the second of them incomplete, and
+/// several whole slices of every kind and a partial one.
+const PRODUCT: [usize; 3] = [132, 136, 76];
+/// As [`PRODUCT`], for the kernels that read element by element.
+const ODD_PRODUCT: [usize; 3] = [13, 21, 19];
 
-/// One product of each layout, each continuing the chains of the one before.
+/// One product of each layout by the kernels of a kind, each continuing the chains of the one before.
+fn products_of(device: &Device, kind: ProductKind, [m, n, k]: [usize; 3]) -> Result<Vec<f32>, DeviceError> {
+    let (a, b) = (device.buffer_from(&values(2, m * k))?, device.buffer_from(&values(3, n * k))?);
+    let mut c = device.buffer(m * n)?;
+    for (layout, lda, ldb) in [(Layout::NN, k, n), (Layout::NT, k, k), (Layout::TN, m, n)] {
+        let (a, b, accumulate) = (a.view(..), b.view(..), layout != Layout::NN);
+        let c = c.view_mut(..);
+        device_ops::gemm_of_kind(device, Some(kind), layout, m, n, k, a, lda, b, ldb, c, n, accumulate)?;
+    }
+    read(&c)
+}
+
+/// Those of every kind: which of them training takes depends on shapes and card.
 fn products(device: &Device) -> Result<Vec<f32>, DeviceError> {
-    let mut all = Vec::new();
-    for (m, n, k) in PRODUCTS {
-        let (a, b) = (device.buffer_from(&values(2, m * k))?, device.buffer_from(&values(3, n * k))?);
-        let mut c = device.buffer(m * n)?;
-        let (a, b) = (a.view(..), b.view(..));
-        device_ops::gemm(device, Layout::NN, m, n, k, a, k, b, n, c.view_mut(..), n, false)?;
-        device_ops::gemm(device, Layout::NT, m, n, k, a, k, b, k, c.view_mut(..), n, true)?;
-        device_ops::gemm(device, Layout::TN, m, n, k, a, m, b, n, c.view_mut(..), n, true)?;
-        all.extend(read(&c)?);
+    let mut all = products_of(device, ProductKind::Any, ODD_PRODUCT)?;
+    for kind in ProductKind::ALL {
+        all.extend(products_of(device, kind, PRODUCT)?);
     }
     Ok(all)
 }
 
 fn host_products(exec: &Exec) -> Vec<f32> {
-    let product = |(m, n, k): (usize, usize, usize)| {
+    let product = |[m, n, k]: [usize; 3]| {
         let (a, b) = (values(2, m * k), values(3, n * k));
         let mut c = vec![0.0; m * n];
         gemm(exec, Layout::NN, m, n, k, &a, k, &b, n, &mut c, n, false);
@@ -94,21 +104,36 @@ fn host_products(exec: &Exec) -> Vec<f32> {
         gemm(exec, Layout::TN, m, n, k, &a, m, &b, n, &mut c, n, true);
         c
     };
-    PRODUCTS.map(product).concat()
+    [product(ODD_PRODUCT), product(PRODUCT).repeat(ProductKind::ALL.len())].concat()
 }
 
-const ATTENTION: AttentionShape = AttentionShape { batch: 1, seq: 70, heads: 2, kv_heads: 1, head_dim: 6 };
-const ROPE: RopeShape = RopeShape { seq: 70, heads: 2, head_dim: 6 };
+/// Sizes of a head: element by element, then by the kernels for up to 32, 64 and 128 elements, four at a time. Two tiles of positions each.
+const HEAD_DIMS: [usize; 4] = [6, 32, 64, 128];
+const SEQ: usize = 70;
+const HEADS: usize = 2;
+
+fn attention(device: &Device) -> Result<Vec<f32>, DeviceError> {
+    Ok(HEAD_DIMS.map(|head_dim| attention_of(device, head_dim)).into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn host_attention(exec: &Exec) -> Vec<f32> {
+    HEAD_DIMS.map(|head_dim| host_attention_of(exec, head_dim)).concat()
+}
+
+fn attention_shapes(head_dim: usize) -> (AttentionShape, RopeShape) {
+    let shape = AttentionShape { batch: 1, seq: SEQ, heads: HEADS, kv_heads: 1, head_dim };
+    (shape, RopeShape { seq: SEQ, heads: HEADS, head_dim })
+}
 
 /// Queries rotated, then attention, forward and backward.
-fn attention(device: &Device) -> Result<Vec<f32>, DeviceError> {
-    let shape = ATTENTION;
+fn attention_of(device: &Device, head_dim: usize) -> Result<Vec<f32>, DeviceError> {
+    let (shape, rope) = attention_shapes(head_dim);
     let (mut q, dout) =
         (device.buffer_from(&values(4, shape.q_len()))?, device.buffer_from(&values(5, shape.q_len()))?);
     let (k, v) = (device.buffer_from(&values(6, shape.kv_len()))?, device.buffer_from(&values(7, shape.kv_len()))?);
-    let (cos, sin) = ops::rope_tables(10_000.0, ROPE.head_dim, ROPE.seq);
+    let (cos, sin) = ops::rope_tables(10_000.0, head_dim, SEQ);
     let (cos, sin) = (device.buffer_from(&cos)?, device.buffer_from(&sin)?);
-    device_ops::rope_forward(device, ROPE, q.view_mut(..), cos.view(..), sin.view(..))?;
+    device_ops::rope_forward(device, rope, q.view_mut(..), cos.view(..), sin.view(..))?;
     let (mut out, mut stats) = (device.buffer(shape.q_len())?, device.buffer(shape.stats_len())?);
     let (q, k, v) = (q.view(..), k.view(..), v.view(..));
     device_ops::attention_forward(device, shape, q, k, v, out.view_mut(..), stats.view_mut(..))?;
@@ -132,12 +157,12 @@ fn attention(device: &Device) -> Result<Vec<f32>, DeviceError> {
     Ok([read(&out)?, read(&dq)?, read(&dk)?, read(&dv)?].concat())
 }
 
-fn host_attention(exec: &Exec) -> Vec<f32> {
-    let shape = ATTENTION;
+fn host_attention_of(exec: &Exec, head_dim: usize) -> Vec<f32> {
+    let (shape, rope) = attention_shapes(head_dim);
     let (mut q, dout) = (values(4, shape.q_len()), values(5, shape.q_len()));
     let (k, v) = (values(6, shape.kv_len()), values(7, shape.kv_len()));
-    let (cos, sin) = ops::rope_tables(10_000.0, ROPE.head_dim, ROPE.seq);
-    ops::rope_forward(exec, ROPE, &mut q, &cos, &sin);
+    let (cos, sin) = ops::rope_tables(10_000.0, head_dim, SEQ);
+    ops::rope_forward(exec, rope, &mut q, &cos, &sin);
     let (mut out, mut stats) = (vec![0.0; shape.q_len()], vec![0.0; shape.stats_len()]);
     ops::attention_forward(exec, shape, &q, &k, &v, &mut out, &mut stats);
     let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());

@@ -5,7 +5,7 @@ use super::on_device::Run;
 use super::operators;
 use super::vector_file::{Case, Source};
 use super::{checked_shim, shim};
-use essaim_cuda_shim::{Options, ShimDriver, test_card};
+use essaim_cuda_shim::test_card;
 use essaim_kernels::cuda::{Device, DeviceError, DeviceInfo, Driver, Launch};
 use essaim_kernels::{Exec, Path};
 use std::collections::BTreeSet;
@@ -54,20 +54,30 @@ fn gemms(shapes: &[[usize; 3]], strides: (usize, usize)) -> Vec<Case> {
     cases
 }
 
-/// A device that claims a number of multiprocessors, which decides the size of a product's tiles, and notes which kernels ran.
+/// A device that claims a number of multiprocessors, which decides the size of a product's tiles, and notes which kernels ran: the shim, or a
+/// card, whose own number would leave kinds out.
 #[derive(Debug)]
 struct Claiming {
-    driver: Arc<ShimDriver>,
+    driver: Arc<dyn Driver>,
     info: DeviceInfo,
     launched: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Claiming {
     fn new(multiprocessors: u32) -> Arc<Claiming> {
-        let driver = ShimDriver::with(Options::default()).unwrap();
+        let driver = shim().driver().clone();
         let info = DeviceInfo { multiprocessors, ..driver.info().clone() };
         Arc::new(Claiming { driver, info, launched: Mutex::default() })
     }
+
+    fn launched(&self) -> BTreeSet<String> {
+        self.launched.lock().unwrap().iter().map(|name| (*name).to_owned()).collect()
+    }
+}
+
+fn kernels_of(kinds: &[&str]) -> BTreeSet<String> {
+    let of_kind = |kind: &&str| ["nn", "nt", "tn"].map(|layout| format!("essaim_gemm_{layout}_{kind}"));
+    kinds.iter().flat_map(of_kind).collect()
 }
 
 impl Driver for Claiming {
@@ -128,12 +138,9 @@ fn products_of_multiples_of_four() {
         let device = Device::new(claiming.clone());
         compare_all(&device, gemms(&VECTOR_SHAPES, (4, 0)));
         compare_all(&device, gemms(&VECTOR_SHAPES[1..9], (4, 4)));
-        launched.append(&mut claiming.launched.lock().unwrap());
+        launched.append(&mut claiming.launched());
     }
-    let tiles =
-        ["large", "small", "tiny"].map(|tile| ["nn", "nt", "tn"].map(|layout| format!("essaim_gemm_{layout}_{tile}")));
-    let want: BTreeSet<String> = tiles.into_iter().flatten().collect();
-    assert_eq!(launched.into_iter().map(String::from).collect::<BTreeSet<_>>(), want);
+    assert_eq!(launched, kernels_of(&["large", "small", "tiny"]));
 }
 
 #[test]
@@ -146,18 +153,24 @@ fn products_of_any_size() {
     compare_all(&device, gemms(&shapes, (1, 3)));
     // Only the strides are no multiples of four.
     compare_all(&device, gemms(&[[64, 68, 20], [128, 128, 8]], (1, 1)));
-    let want = BTreeSet::from(["essaim_gemm_nn_any", "essaim_gemm_nt_any", "essaim_gemm_tn_any"]);
-    assert_eq!(*claiming.launched.lock().unwrap(), want);
+    assert_eq!(claiming.launched(), kernels_of(&["any"]));
     // Only one of the sizes.
     compare_all(&device, gemms(&[[66, 64, 20], [64, 66, 20], [130, 128, 16]], (1, 2)));
 }
 
-/// A card has its own number of multiprocessors: here are sizes for which it takes each tile.
+/// Products of many tiles, for a card only. As few outputs as these go to each kind when a device has so many multiprocessors.
 #[test]
-fn products_on_a_card() {
-    let Some(card) = test_card() else { return };
-    compare_all(&card, gemms(&VECTOR_SHAPES, (4, 0)));
-    compare_all(&card, gemms(&[[2052, 4092, 75], [1028, 1020, 300], [252, 260, 2051]], (4, 0)));
+fn large_products_on_a_card() {
+    if test_card().is_none() {
+        return;
+    }
+    for (multiprocessors, kind) in [(1, "large"), (1000, "small"), (10_000, "tiny")] {
+        let claiming = Claiming::new(multiprocessors);
+        compare_all(&Device::new(claiming.clone()), gemms(&[[2052, 4092, 75]], (4, 0)));
+        assert_eq!(claiming.launched(), kernels_of(&[kind]));
+    }
+    let card = shim();
+    compare_all(&card, gemms(&[[1028, 1020, 300], [252, 260, 2051]], (4, 0)));
     compare_all(&card, gemms(&[[1031, 517, 130]], (1, 0)));
 }
 

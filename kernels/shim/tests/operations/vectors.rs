@@ -5,10 +5,16 @@ use super::shim;
 use super::vector_file::{self, Case};
 use essaim_kernels::cuda::Device;
 
+/// A file of vectors: within the program, which may run where the sources are not.
+macro_rules! file {
+    ($name:literal) => {
+        include_str!(concat!("../../../vectors/", $name))
+    };
+}
+
 /// Cases of a file that a device carried out and cases it does not have.
-fn check(device: &Device, name: &str) -> (usize, usize) {
-    let text = std::fs::read_to_string(format!("{}/../vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let cases = vector_file::parse(&text);
+fn check(device: &Device, text: &str) -> (usize, usize) {
+    let cases = vector_file::parse(text);
     let done = cases.iter().filter(|case| passes(device, case)).count();
     (done, cases.len() - done)
 }
@@ -26,21 +32,21 @@ fn passes(device: &Device, case: &Case) -> bool {
 
 #[test]
 fn products() {
-    assert_eq!(check(&shim(), "products.txt").1, 0);
+    assert_eq!(check(&shim(), file!("products.txt")).1, 0);
 }
 
 #[test]
 fn layers() {
-    let (done, left) = check(&shim(), "layers.txt");
+    let (done, left) = check(&shim(), file!("layers.txt"));
     assert!(done > 40 && left == 3, "only the rotary tables are no operation of a device: {done}, {left}");
 }
 
 #[test]
 fn attention() {
-    assert_eq!(check(&shim(), "attention.txt").1, 0);
+    assert_eq!(check(&shim(), file!("attention.txt")).1, 0);
 }
 
 #[test]
 fn parameters() {
-    assert_eq!(check(&shim(), "parameters.txt").1, 0);
+    assert_eq!(check(&shim(), file!("parameters.txt")).1, 0);
 }

@@ -34,7 +34,7 @@ pub use math::{exp_slice, log_slice, rsqrt_slice, sigmoid_slice, silu_slice};
 pub use moments::{col_means, row_means, span};
 pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use optim::{adamw_update, adamw_update_if, nesterov_update, nesterov_update_if};
-pub use product::{gemm, linear_backward_input, linear_backward_weight, linear_forward};
+pub use product::{ProductKind, gemm, gemm_of_kind, linear_backward_input, linear_backward_weight, linear_forward};
 pub use reduce::{
     all_finite, clip_factor, col_sum_squares, col_sums, dot, inverse_norm, max_abs, row_dots, row_sum_squares,
     row_sums, sum, sum_scratch_len, sum_squares,
