@@ -1,7 +1,7 @@
 //! Each path in turn through the known answers and every committed test vector.
 //!
 //! `cargo test --release --workspace --test paths -- --nocapture` says which paths ran and which this machine lacks. With `ESSAIM_KERNELS`
-//! set to a path, only that one runs, as in a program that is told so.
+//! set to a path, only that one runs, as in a program that is told so; a machine that lacks it fails.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,6 +11,7 @@ mod operators;
 mod vector_file;
 
 use essaim_kernels::{Exec, Path, math, self_test};
+use std::process::Command;
 use std::time::Instant;
 use vector_file::{Case, parse};
 
@@ -18,12 +19,11 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(format!("{}/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The paths to run: all, or the one that `ESSAIM_KERNELS` names.
+/// The paths to run: all, or the one that `ESSAIM_KERNELS` names, which this machine must have.
 fn wanted() -> Vec<Path> {
-    match std::env::var("ESSAIM_KERNELS") {
-        Ok(name) => vec![name.parse().unwrap()],
-        Err(_) => Path::ALL.to_vec(),
-    }
+    let Ok(name) = std::env::var("ESSAIM_KERNELS") else { return Path::ALL.to_vec() };
+    let exec = Exec::from_env(1).unwrap_or_else(|error| panic!("ESSAIM_KERNELS={name}: {error}"));
+    vec![exec.path()]
 }
 
 /// `elementary.txt`: every function over the column of inputs.
@@ -47,8 +47,11 @@ fn check_elementary(exec: &Exec) -> usize {
 
 fn check_cases(exec: &Exec, cases: &[Case]) {
     for case in cases {
-        for ((name, got), (_, expected)) in operators::run(exec, case).iter().zip(&case.outputs) {
+        let outputs = operators::run(exec, case);
+        assert_eq!(outputs.len(), case.outputs.len(), "{}: number of outputs", case.name());
+        for ((name, got), (expected_name, expected)) in outputs.iter().zip(&case.outputs) {
             let context = format!("{name} of {} on {} with {} threads", case.name(), exec.path(), exec.threads());
+            assert_eq!(name, expected_name, "{context}");
             assert!(expected.matches(got), "{context}");
         }
     }
@@ -61,6 +64,7 @@ fn each_path_in_turn() {
         .flat_map(|name| parse(&file(name)))
         .collect();
     assert!(cases.len() > 200, "only {} cases", cases.len());
+    let fma = file("fma.txt");
     let mut ran = 0;
     for path in wanted() {
         if !path.is_available() {
@@ -79,13 +83,29 @@ fn each_path_in_turn() {
             let exec = exec.unwrap();
             assert_eq!(exec.path(), path);
             functions = check_elementary(&exec);
+            assert_eq!(operators::check_fma(&exec, &fma), 600);
             check_cases(&exec, &cases);
         }
         let (count, seconds) = (cases.len(), start.elapsed().as_secs_f64());
         println!(
-            "kernels: {path}: known answers, {functions} function values and {count} cases passed ({seconds:.1} s)"
+            "kernels: {path}: known answers, {functions} function values, 600 fused operations and {count} cases passed ({seconds:.1} s)"
         );
         ran += 1;
     }
     println!("kernels: {ran} paths ran");
+    assert!(ran > 0, "no path ran");
+}
+
+/// Asked for a path that the machine lacks, the test above says so and fails.
+#[test]
+fn a_path_that_is_missing_is_no_success() {
+    for path in Path::ALL.into_iter().filter(|path| !path.is_available()) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "each_path_in_turn", "--nocapture"]).env("ESSAIM_KERNELS", path.to_string());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{path}: {text}");
+        let line = format!("ESSAIM_KERNELS={path}: this CPU cannot run the {path} kernels");
+        assert_eq!(text.lines().filter(|said| said.contains(&line)).count(), 1, "{path}: {text}");
+    }
 }

@@ -95,6 +95,9 @@ fn fused_multiply_add() {
         writeln!(text, "{a_bits:08x} {b_bits:08x} {c_bits:08x} {result:08x}").unwrap();
     }
     check_file("fma.txt", &text);
+    for exec in fast_execs().iter().chain([&reference()]) {
+        assert_eq!(operators::check_fma(exec, &text), 600);
+    }
 }
 
 /// BLAKE3 over the bits in little-endian order.

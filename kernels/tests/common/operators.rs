@@ -1,6 +1,7 @@
 //! Carries out the case of a vector file with the crate's operations.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use super::common::bits;
 use super::vector_file::Case;
 use essaim_kernels::ops::{self, AdamwScalars, AttentionShape, LinearShape, NesterovScalars, RopeShape};
 use essaim_kernels::{Exec, Layout, gemm, math, reduce};
@@ -13,6 +14,28 @@ const GARBAGE: f32 = f32::from_bits(0xffd0_beef);
 
 fn garbage(len: usize) -> Vec<f32> {
     vec![GARBAGE; len]
+}
+
+/// Every line of `fma.txt`, through products of one term that accumulate: `fma(a, b, c)` in all places of whole tiles and of what is left
+/// beside and below them. Gives the number of lines.
+pub fn check_fma(exec: &Exec, text: &str) -> usize {
+    let n = 69;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    for line in &lines {
+        let words: Vec<u32> = line.split(' ').map(|word| u32::from_str_radix(word, 16).unwrap()).collect();
+        let [a, b, c, want] = words[..] else { panic!("four numbers to a line: {line:?}") };
+        // Rows: 14 + 8 + 4 + 1 and 14 + 2, or 6 × 4 + 2 + 1 and 6 × 2 + 4. Columns: two tiles of 32, or four of 16, and five more.
+        for (layout, m) in [(Layout::NN, 27), (Layout::NT, 27), (Layout::TN, 27), (Layout::NN, 16), (Layout::TN, 16)] {
+            let (lda, ldb) = (if layout == Layout::TN { m } else { 1 }, if layout == Layout::NT { 1 } else { n });
+            let (a, b) = (vec![f32::from_bits(a); m], vec![f32::from_bits(b); n]);
+            let mut outputs = vec![f32::from_bits(c); m * n];
+            gemm(exec, layout, m, n, 1, &a, lda, &b, ldb, &mut outputs, n, true);
+            let wrong = bits(&outputs).into_iter().position(|got| got != want);
+            let (path, threads) = (exec.path(), exec.threads());
+            assert!(wrong.is_none(), "{line}: {layout:?} on {path} with {threads} threads, at {wrong:?}");
+        }
+    }
+    lines.len()
 }
 
 /// The case's outputs on the context's path.
