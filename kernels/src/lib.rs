@@ -41,7 +41,7 @@ mod selftest;
 
 pub use exec::{Exec, ExecError, THREADS_MAX};
 pub use fma::fma_exact;
-pub use gemm::{Layout, gemm};
+pub use gemm::{Layout, gemm, row_stride};
 pub use peak::fma_flops_per_s;
 pub use platform::{ParsePathError, Path};
 pub use selftest::{SelfTestError, self_test};

@@ -17,25 +17,38 @@ use crate::gemm::{GemmShape, Layout};
 /// Terms of a block: a panel of B stays in the first-level cache when it is 16 columns wide, else in the second. Others from 192 to
 /// 512 were no faster.
 const KC: usize = 384;
-/// Terms of a block when B is not packed: the next block of B is fetched into the second-level cache beside the present one.
+/// Terms of a block when neither operand is packed and C is as large as the weights: the next block of B is fetched into the
+/// second-level cache beside the present one.
 const KC_UNPACKED: usize = 128;
+/// Likewise, when C has a row for each token.
+const KC_UNPACKED_ROWS: usize = 256;
 /// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.
 const MC: usize = 252;
 /// Elements of packed B that a tile's rows go through before the next rows do, about: 256 KiB of the second-level cache. Tiles that follow each
 /// other lie side by side in C, since lines of one column of C share few sets of the caches where the rows' distance is a power of two.
 const B_BLOCK: usize = 1 << 16;
-/// Elements of B packed at a time, at most: bounds the buffer to 64 MiB.
-const PACKED_B_MAX: usize = 1 << 24;
+/// Elements of B packed at a time, about: 4 MiB, which the third-level cache returns while memory is busy.
+const PACKED_B: usize = 1 << 20;
+/// Columns of B packed at a time, at least, since A is read once for each chunk of columns.
+const PACKED_COLS_MIN: usize = 512;
 /// Rows of B packed before the next panel's.
 const PACK_ROWS: usize = 16;
 /// Multiplications that are worth another thread.
 const PART_MULTIPLICATIONS: usize = 1 << 19;
 
-/// Longest rows of an operand that is read where it lies, elements. A tile takes a part of each row, and what lies further apart shares
-/// too few sets of the caches to stay in them.
+/// Longest rows of an operand that is read where it lies whatever their distance, elements. A tile takes a part of each row, and what lies
+/// further apart shares too few sets of the caches to stay in them.
 const UNPACKED_ROW_MAX: usize = 512;
-/// Panels of B up to which packing a block of A, transposed, is not worth it: each packed line is read once for each panel.
-const UNPACKED_PANELS_MAX: usize = 4;
+/// Rows at a multiple of this distance begin at one of four places of a page, and share as few sets of the first-level cache.
+const SET_DISTANCE: usize = 256;
+/// Panels of B up to which packing a block of A is not worth it, if its rows share few sets: each packed line is read once for each panel.
+const UNPACKED_PANELS_MAX: usize = 16;
+/// Likewise, when A is transposed, wherever its rows lie.
+const UNPACKED_COLUMN_PANELS_MAX: usize = 4;
+/// A large B with rows up to this is read where it lies when C has a row for each token.
+const UNPACKED_B_ROW_MAX: usize = 256;
+/// Elements of a B that is large.
+const UNPACKED_B_MIN: usize = 1 << 18;
 
 /// B for a task.
 #[derive(Clone, Copy)]
@@ -64,14 +77,44 @@ pub(crate) struct Task {
     kc: usize,
 }
 
-/// Whether A is read where it lies.
-fn a_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
-    shape.lda <= UNPACKED_ROW_MAX || shape.layout == Layout::TN && shape.n <= UNPACKED_PANELS_MAX * tile_cols
+/// The distance, in elements, at which the rows of a matrix of `width` float32 are best kept that products read: long rows do not begin
+/// at the same few places of a page, where they would share few sets of the caches. From `width` to `width + 31`.
+pub fn row_stride(width: usize) -> usize {
+    let whole = width.next_multiple_of(LINE);
+    match width {
+        short if short <= UNPACKED_ROW_MAX => short,
+        _ if whole.is_multiple_of(SET_DISTANCE) => whole + LINE,
+        _ => whole,
+    }
 }
 
-/// Whether B is read where it lies: only where its terms are rows, which many products with few rows of C would pack for little use.
+/// Whether A is read where it lies.
+fn a_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
+    let few = |panels| shape.n <= panels * tile_cols;
+    shape.lda <= UNPACKED_ROW_MAX
+        || !shape.lda.is_multiple_of(SET_DISTANCE) && few(UNPACKED_PANELS_MAX)
+        || shape.layout == Layout::TN && few(UNPACKED_COLUMN_PANELS_MAX)
+}
+
+/// Whether B is read where it lies: only where its terms are rows, and where packing it is of little use: many products with few rows of
+/// C (TN), or more than stays in a cache for C's rows (NN).
 fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
-    shape.layout == Layout::TN && shape.ldb <= UNPACKED_ROW_MAX && shape.n.is_multiple_of(tile_cols)
+    let GemmShape { layout, n, k, ldb, .. } = *shape;
+    n.is_multiple_of(tile_cols)
+        && match layout {
+            Layout::TN => ldb <= UNPACKED_ROW_MAX,
+            Layout::NN => ldb <= UNPACKED_B_ROW_MAX && n * k >= UNPACKED_B_MIN,
+            Layout::NT => false,
+        }
+}
+
+/// Terms of a block, at most `kc`.
+fn block_terms(shape: &GemmShape, b_unpacked: bool, kc: usize) -> usize {
+    match (b_unpacked, shape.layout) {
+        (false, _) => kc,
+        (true, Layout::TN) => kc.min(KC_UNPACKED),
+        (true, _) => kc.min(KC_UNPACKED_ROWS),
+    }
 }
 
 /// A block of A for a task.
@@ -247,10 +290,11 @@ impl Cut {
 struct Blocking {
     kc: usize,
     mc: usize,
-    packed_b_max: usize,
+    packed_b: usize,
+    packed_cols_min: usize,
 }
 
-const BLOCKING: Blocking = Blocking { kc: KC, mc: MC, packed_b_max: PACKED_B_MAX };
+const BLOCKING: Blocking = Blocking { kc: KC, mc: MC, packed_b: PACKED_B, packed_cols_min: PACKED_COLS_MIN };
 
 /// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
 pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32]) {
@@ -270,8 +314,9 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
     }
     let (tile_rows, tile_cols) = tile_size(exec.path());
     let (a_unpacked, b_unpacked) = (a_unpacked(shape, tile_cols), b_unpacked(shape, tile_cols));
-    let chunk = if b_unpacked { n } else { (blocking.packed_b_max / k).max(tile_cols) / tile_cols * tile_cols };
-    let kc = if b_unpacked { blocking.kc.min(KC_UNPACKED) } else { blocking.kc };
+    let columns = (blocking.packed_b / k).max(blocking.packed_cols_min);
+    let chunk = if b_unpacked { n } else { columns.next_multiple_of(tile_cols) };
+    let kc = block_terms(shape, b_unpacked, blocking.kc);
     let packed_len = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols)) * k };
     let mut packed = Scratch::take(Slot::PackedB, packed_len);
     let packed = Shared::new(packed.as_mut_ptr());
@@ -342,7 +387,7 @@ mod tests {
         #[test]
         fn sizes_of_blocks_are_not_seen(
             layout in 0usize..3, m in 1usize..80, n in prop_oneof![1usize..120, (1usize..5).prop_map(|panels| 32 * panels)],
-            k in 1usize..300, accumulate: bool, seed: u32, (a_gap, b_gap) in (long_rows(), long_rows()), kc in 1usize..320, mc in 1usize..100, packed_b_max in 1usize..20_000, threads in 1usize..4,
+            k in 1usize..300, accumulate: bool, seed: u32, (a_gap, b_gap) in (long_rows(), long_rows()), kc in 1usize..320, mc in 1usize..100, packed_b in 1usize..20_000, packed_cols_min in 1usize..100, threads in 1usize..4,
         ) {
             let layout = [Layout::NN, Layout::NT, Layout::TN][layout];
             let (a_rows, a_cols) = if layout == Layout::TN { (k, m) } else { (m, k) };
@@ -355,7 +400,7 @@ mod tests {
             for path in Path::available().into_iter().filter(|&path| path != Path::Scalar) {
                 let mut got = c.clone();
                 let exec = Exec::new(path, threads).unwrap();
-                gemm_in_blocks(&exec, &shape, &a, &b, &mut got, Blocking { kc, mc, packed_b_max });
+                gemm_in_blocks(&exec, &shape, &a, &b, &mut got, Blocking { kc, mc, packed_b, packed_cols_min });
                 let bits = |x: &[f32]| x.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                 prop_assert!(bits(&got) == bits(&want), "{path}");
             }

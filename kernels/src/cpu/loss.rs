@@ -5,9 +5,10 @@ use super::rows;
 use crate::math::{canonical, log_with};
 
 simd_fn! {
-    fn cross_entropy_losses<I>(logits: &[f32], targets: &[u32], losses: &mut [f32]) {
-        let vocab = logits.len() / losses.len();
-        for ((row, &target), loss) in logits.chunks_exact(vocab).zip(targets).zip(losses) {
+    fn cross_entropy_losses<I>(vocab: usize, logits: &[f32], targets: &[u32], losses: &mut [f32]) {
+        let stride = logits.len() / losses.len();
+        for ((row, &target), loss) in logits.chunks_exact(stride).zip(targets).zip(losses) {
+            let row = &row[..vocab];
             let max = rows::max::<I>(row);
             let sum = rows::sum_of_exp::<I>(row, max);
             *loss = canonical(log_with::<I>(sum) - (row[target as usize] - max));
@@ -16,9 +17,10 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn cross_entropy_forward_backward<I>(logits: &mut [f32], targets: &[u32], losses: &mut [f32], grad_scale: f32) {
-        let vocab = logits.len() / losses.len();
-        for ((row, &target), loss) in logits.chunks_exact_mut(vocab).zip(targets).zip(losses) {
+    fn cross_entropy_forward_backward<I>(vocab: usize, logits: &mut [f32], targets: &[u32], losses: &mut [f32], grad_scale: f32) {
+        let stride = logits.len() / losses.len();
+        for ((row, &target), loss) in logits.chunks_exact_mut(stride).zip(targets).zip(losses) {
+            let row = &mut row[..vocab];
             let max = rows::max::<I>(row);
             let margin = row[target as usize] - max;
             let sum = rows::exp_and_sum::<I>(row, max);

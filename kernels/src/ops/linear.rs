@@ -14,11 +14,29 @@ pub struct LinearShape {
     pub outputs: usize,
 }
 
+/// Distances of rows, in elements; what lies between is neither read nor written. [`row_stride`](crate::row_stride) gives the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearStrides {
+    /// Of x or dx: at least `inputs`.
+    pub x: usize,
+    /// Of y or dy: at least `outputs`.
+    pub y: usize,
+}
+
 impl LinearShape {
+    /// Rows without anything between.
+    fn dense(&self) -> LinearStrides {
+        LinearStrides { x: self.inputs, y: self.outputs }
+    }
+
     pub(crate) fn check(&self, x: usize, w: usize, y: usize) {
-        assert_eq!(x, self.tokens * self.inputs, "x or dx must be [tokens, inputs] = {self:?}");
+        self.check_strided(self.dense(), x, w, y);
+    }
+
+    fn check_strided(&self, strides: LinearStrides, x: usize, w: usize, y: usize) {
+        assert_eq!(x, self.tokens * strides.x, "x or dx must be [tokens, inputs] = {self:?} at {strides:?}");
         assert_eq!(w, self.outputs * self.inputs, "w or dw must be [outputs, inputs] = {self:?}");
-        assert_eq!(y, self.tokens * self.outputs, "y or dy must be [tokens, outputs] = {self:?}");
+        assert_eq!(y, self.tokens * strides.y, "y or dy must be [tokens, outputs] = {self:?} at {strides:?}");
     }
 }
 
@@ -27,9 +45,24 @@ impl LinearShape {
 /// # Panics
 /// When a slice does not have the shape's length.
 pub fn linear_forward(exec: &Exec, shape: LinearShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    shape.check(x.len(), w.len(), y.len());
+    linear_forward_strided(exec, shape, shape.dense(), x, w, y);
+}
+
+/// As [`linear_forward`], with `x[tokens, strides.x]` and `y[tokens, strides.y]`.
+///
+/// # Panics
+/// When a slice does not have the shape's length, or a row is longer than its stride.
+pub fn linear_forward_strided(
+    exec: &Exec,
+    shape: LinearShape,
+    strides: LinearStrides,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+) {
+    shape.check_strided(strides, x.len(), w.len(), y.len());
     let LinearShape { tokens, inputs, outputs } = shape;
-    gemm(exec, Layout::NT, tokens, outputs, inputs, x, inputs, w, inputs, y, outputs, false);
+    gemm(exec, Layout::NT, tokens, outputs, inputs, x, strides.x, w, inputs, y, strides.y, false);
 }
 
 /// `dx[tokens, in] (+)= dy[tokens, out] · w[out, in]`; each output one chain over the outputs of the layer.
@@ -37,9 +70,25 @@ pub fn linear_forward(exec: &Exec, shape: LinearShape, x: &[f32], w: &[f32], y: 
 /// # Panics
 /// When a slice does not have the shape's length.
 pub fn linear_backward_input(exec: &Exec, shape: LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
-    shape.check(dx.len(), w.len(), dy.len());
+    linear_backward_input_strided(exec, shape, shape.dense(), dy, w, dx, accumulate);
+}
+
+/// As [`linear_backward_input`], with `dx[tokens, strides.x]` and `dy[tokens, strides.y]`.
+///
+/// # Panics
+/// When a slice does not have the shape's length, or a row is longer than its stride.
+pub fn linear_backward_input_strided(
+    exec: &Exec,
+    shape: LinearShape,
+    strides: LinearStrides,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) {
+    shape.check_strided(strides, dx.len(), w.len(), dy.len());
     let LinearShape { tokens, inputs, outputs } = shape;
-    gemm(exec, Layout::NN, tokens, inputs, outputs, dy, outputs, w, inputs, dx, inputs, accumulate);
+    gemm(exec, Layout::NN, tokens, inputs, outputs, dy, strides.y, w, inputs, dx, strides.x, accumulate);
 }
 
 /// `dw[out, in] (+)= dy[tokens, out]ᵀ · x[tokens, in]`: each weight's chain over the tokens, from +0, or continued when accumulating.
@@ -54,7 +103,23 @@ pub fn linear_backward_weight(
     dw: &mut [f32],
     accumulate: bool,
 ) {
-    shape.check(x.len(), dw.len(), dy.len());
+    linear_backward_weight_strided(exec, shape, shape.dense(), dy, x, dw, accumulate);
+}
+
+/// As [`linear_backward_weight`], with `x[tokens, strides.x]` and `dy[tokens, strides.y]`.
+///
+/// # Panics
+/// When a slice does not have the shape's length, or a row is longer than its stride.
+pub fn linear_backward_weight_strided(
+    exec: &Exec,
+    shape: LinearShape,
+    strides: LinearStrides,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
+    shape.check_strided(strides, x.len(), dw.len(), dy.len());
     let LinearShape { tokens, inputs, outputs } = shape;
-    gemm(exec, Layout::TN, outputs, inputs, tokens, dy, outputs, x, inputs, dw, inputs, accumulate);
+    gemm(exec, Layout::TN, outputs, inputs, tokens, dy, strides.y, x, strides.x, dw, inputs, accumulate);
 }

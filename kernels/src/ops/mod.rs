@@ -1,6 +1,7 @@
 //! What a Llama needs, forward and backward, and what its optimisers need.
 //!
-//! Every operation takes the [`Exec`](crate::Exec) first. Shapes stand in the docs as `[rows, columns]`; slices are row-major and dense.
+//! Every operation takes the [`Exec`](crate::Exec) first. Shapes stand in the docs as `[rows, columns]`; slices are row-major, and
+//! dense unless a distance of rows is given.
 //! "Continues a chain" means that the output holds a running sum which the operation extends in order: so a batch may be cut
 //! into micro-batches anywhere between sequences without changing a bit.
 
@@ -19,8 +20,14 @@ pub use elementwise::{
     swiglu_forward,
 };
 pub use embedding::{embedding_backward, embedding_forward};
-pub use linear::{LinearShape, linear_backward_input, linear_backward_weight, linear_forward};
-pub use loss::{cross_entropy_forward_backward, cross_entropy_losses};
+pub use linear::{
+    LinearShape, LinearStrides, linear_backward_input, linear_backward_input_strided, linear_backward_weight,
+    linear_backward_weight_strided, linear_forward, linear_forward_strided,
+};
+pub use loss::{
+    cross_entropy_forward_backward, cross_entropy_forward_backward_strided, cross_entropy_losses,
+    cross_entropy_losses_strided,
+};
 pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use optim::{AdamwScalars, NesterovScalars, adamw_update, nesterov_update};
 pub use rope::{RopeShape, rope_backward, rope_forward, rope_tables};

@@ -7,7 +7,7 @@ use super::profile::{Operator, Profile};
 use super::workspace::{self, BlockBuffers, SharedBuffers};
 use crate::config::ModelShape;
 use crate::params::{BlockRanges, ParamLayout};
-use essaim_kernels::{Exec, ops};
+use essaim_kernels::{Exec, ops, row_stride};
 use essaim_protocol::manifest::ModelConfig;
 
 /// A Llama with the buffers to run one sequence forward: those of a single layer, which all layers share.
@@ -37,7 +37,7 @@ impl Evaluator {
             profile: Profile::default(),
             block: BlockBuffers::new(&shape, shape.context),
             shared: SharedBuffers::new(&shape, shape.context),
-            tile: vec![0.0; workspace::tile_tokens(&shape, shape.context) * shape.vocab],
+            tile: vec![0.0; workspace::tile_tokens(&shape, shape.context) * row_stride(shape.vocab)],
             shape,
             layout,
         }

@@ -2,22 +2,24 @@
 
 use super::pass::Pass;
 use super::profile::{Direction, Matrix, Operator};
-use essaim_kernels::ops;
+use essaim_kernels::{ops, row_stride};
 
-/// The shape of the head's product for `tokens` tokens.
-fn linear_shape(pass: &Pass<'_>, tokens: usize) -> ops::LinearShape {
-    ops::LinearShape { tokens, inputs: pass.shape.d_model, outputs: pass.shape.vocab }
+/// The shape of the head's product for `tokens` tokens, whose logits lie `stride` apart.
+fn linear_shape(pass: &Pass<'_>, tokens: usize, stride: usize) -> (ops::LinearShape, ops::LinearStrides) {
+    let (inputs, outputs) = Matrix::Head.sizes(pass.shape);
+    (ops::LinearShape { tokens, inputs, outputs }, ops::LinearStrides { x: inputs, y: stride })
 }
 
-/// The logits `[tokens, vocab]` of the rows `normed[tokens, d_model]`, with the head `[vocab, d_model]`.
+/// The logits of the rows `normed[tokens, d_model]`, with the head `[vocab, d_model]`: the first `vocab` of each row of `logits`.
 pub(crate) fn logits(pass: &mut Pass<'_>, normed: &[f32], head: &[f32], logits: &mut [f32]) {
-    let (exec, shape) = (pass.exec, linear_shape(pass, normed.len() / pass.shape.d_model));
+    let (exec, tokens) = (pass.exec, normed.len() / pass.shape.d_model);
+    let (shape, strides) = linear_shape(pass, tokens, logits.len() / tokens);
     let operator = Operator::Product(Matrix::Head, Direction::Forward);
-    pass.profile.time(operator, || ops::linear_forward(exec, shape, normed, head, logits));
+    pass.profile.time(operator, || ops::linear_forward_strided(exec, shape, strides, normed, head, logits));
 }
 
 /// The losses `[tokens]`, nats, of predicting `targets[tokens]` from `normed[tokens, d_model]`. `tile` holds the logits of as many
-/// tokens as fit into it.
+/// tokens as fit into it, [`row_stride`] apart.
 pub(crate) fn losses(
     pass: &mut Pass<'_>,
     normed: &[f32],
@@ -27,12 +29,13 @@ pub(crate) fn losses(
     losses: &mut [f32],
 ) {
     let (exec, d, vocab) = (pass.exec, pass.shape.d_model, pass.shape.vocab);
-    let tokens = tile.len() / vocab;
+    let stride = row_stride(vocab);
+    let tokens = tile.len() / stride;
     let rows = normed.chunks(tokens * d).zip(targets.chunks(tokens)).zip(losses.chunks_mut(tokens));
     for ((normed, targets), losses) in rows {
-        let tile = &mut tile[..targets.len() * vocab];
+        let tile = &mut tile[..targets.len() * stride];
         logits(pass, normed, head, tile);
-        pass.profile.time(Operator::Loss, || ops::cross_entropy_losses(exec, tile, targets, losses));
+        pass.profile.time(Operator::Loss, || ops::cross_entropy_losses_strided(exec, vocab, tile, targets, losses));
     }
 }
 
@@ -57,22 +60,25 @@ pub(crate) fn losses_and_gradient(
     gradient: HeadGradient<'_>,
 ) {
     let (exec, d, vocab) = (pass.exec, pass.shape.d_model, pass.shape.vocab);
-    let tokens = tile.len() / vocab;
+    let stride = row_stride(vocab);
+    let tokens = tile.len() / stride;
     let rows = normed.chunks(tokens * d).zip(targets.chunks(tokens)).zip(losses.chunks_mut(tokens));
     let mut continued = pass.continued;
     for (((normed, targets), losses), dnormed) in rows.zip(gradient.normed.chunks_mut(tokens * d)) {
-        let tile = &mut tile[..targets.len() * vocab];
+        let tile = &mut tile[..targets.len() * stride];
         logits(pass, normed, head, tile);
         pass.profile.time(Operator::Loss, || {
-            ops::cross_entropy_forward_backward(exec, tile, targets, losses, gradient.scale);
+            ops::cross_entropy_forward_backward_strided(exec, vocab, tile, targets, losses, gradient.scale);
         });
-        let shape = linear_shape(pass, targets.len());
+        let (shape, strides) = linear_shape(pass, targets.len(), stride);
         let operator = Operator::Product(Matrix::Head, Direction::Weight);
         pass.profile.time(operator, || {
-            ops::linear_backward_weight(exec, shape, tile, normed, gradient.head, continued);
+            ops::linear_backward_weight_strided(exec, shape, strides, tile, normed, gradient.head, continued);
         });
         continued = true;
         let operator = Operator::Product(Matrix::Head, Direction::Input);
-        pass.profile.time(operator, || ops::linear_backward_input(exec, shape, tile, head, dnormed, false));
+        pass.profile.time(operator, || {
+            ops::linear_backward_input_strided(exec, shape, strides, tile, head, dnormed, false);
+        });
     }
 }

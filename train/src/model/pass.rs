@@ -40,14 +40,14 @@ impl Pass<'_> {
         ops::AttentionShape { batch: self.batch, seq: self.seq, heads, kv_heads, head_dim }
     }
 
-    /// `y[tokens, outputs] = x[tokens, inputs] · w[outputs, inputs]ᵀ`.
+    /// `y[tokens, outputs] = x[tokens, inputs] · w[outputs, inputs]ᵀ`, rows of x and y at the distance that their lengths give.
     pub(crate) fn linear(&mut self, matrix: Matrix, x: &[f32], w: &[f32], y: &mut [f32]) {
-        let (exec, shape) = (self.exec, self.linear_shape(x, y));
+        let (exec, (shape, strides)) = (self.exec, self.linear_shape(matrix, x, y));
         let operator = Operator::Product(matrix, Direction::Forward);
-        self.profile.time(operator, || ops::linear_forward(exec, shape, x, w, y));
+        self.profile.time(operator, || ops::linear_forward_strided(exec, shape, strides, x, w, y));
     }
 
-    /// `dw (+)= dyᵀ · x`, and `dx (+)= dy · w`.
+    /// `dw (+)= dyᵀ · x`, and `dx (+)= dy · w`; the rows of x and dx lie equally far apart.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn linear_backward(
         &mut self,
@@ -59,16 +59,22 @@ impl Pass<'_> {
         dx: &mut [f32],
         accumulate: bool,
     ) {
-        let (exec, shape, continued) = (self.exec, self.linear_shape(x, dy), self.continued);
+        let (exec, continued) = (self.exec, self.continued);
+        let (shape, strides) = self.linear_shape(matrix, x, dy);
         let operator = Operator::Product(matrix, Direction::Weight);
-        self.profile.time(operator, || ops::linear_backward_weight(exec, shape, dy, x, dw, continued));
+        self.profile.time(operator, || {
+            ops::linear_backward_weight_strided(exec, shape, strides, dy, x, dw, continued);
+        });
         let operator = Operator::Product(matrix, Direction::Input);
-        self.profile.time(operator, || ops::linear_backward_input(exec, shape, dy, w, dx, accumulate));
+        self.profile.time(operator, || {
+            ops::linear_backward_input_strided(exec, shape, strides, dy, w, dx, accumulate);
+        });
     }
 
-    fn linear_shape(&self, x: &[f32], y: &[f32]) -> ops::LinearShape {
-        let tokens = self.tokens();
-        ops::LinearShape { tokens, inputs: x.len() / tokens, outputs: y.len() / tokens }
+    fn linear_shape(&self, matrix: Matrix, x: &[f32], y: &[f32]) -> (ops::LinearShape, ops::LinearStrides) {
+        let (tokens, (inputs, outputs)) = (self.tokens(), matrix.sizes(self.shape));
+        let strides = ops::LinearStrides { x: x.len() / tokens, y: y.len() / tokens };
+        (ops::LinearShape { tokens, inputs, outputs }, strides)
     }
 
     /// Rotates queries and keys by their positions; `inverse`, their gradients back.

@@ -1,5 +1,6 @@
 //! Where the time goes, by operator. It observes; no number depends on it.
 
+use crate::config::ModelShape;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,20 @@ pub enum Matrix {
     Down,
     /// To the logits.
     Head,
+}
+
+impl Matrix {
+    /// Its inputs and outputs.
+    pub(crate) fn sizes(self, shape: &ModelShape) -> (usize, usize) {
+        let (d, kv, ffn) = (shape.d_model, shape.kv_width(), shape.ffn);
+        match self {
+            Matrix::Query | Matrix::Output => (d, d),
+            Matrix::Key | Matrix::Value => (d, kv),
+            Matrix::Gate | Matrix::Up => (d, ffn),
+            Matrix::Down => (ffn, d),
+            Matrix::Head => (d, shape.vocab),
+        }
+    }
 }
 
 /// Which of a linear layer's three products.

@@ -7,7 +7,7 @@ use super::profile::{Operator, Profile};
 use super::workspace::{self, BlockBuffers, GradientBuffers, SharedBuffers};
 use crate::config::ModelShape;
 use crate::params::{BlockRanges, ParamLayout};
-use essaim_kernels::{Exec, ops};
+use essaim_kernels::{Exec, ops, row_stride};
 use essaim_protocol::manifest::ModelConfig;
 
 /// A Llama with the buffers for its forward and backward pass. It holds no parameters: they are the caller's, flat, in the order of
@@ -53,7 +53,7 @@ impl Model {
             blocks: (0..shape.layers).map(|_| BlockBuffers::new(&shape, tokens)).collect(),
             shared: SharedBuffers::new(&shape, tokens),
             gradient: GradientBuffers::new(&shape, tokens),
-            tile: vec![0.0; workspace::tile_tokens(&shape, tokens) * shape.vocab],
+            tile: vec![0.0; workspace::tile_tokens(&shape, tokens) * row_stride(shape.vocab)],
             inputs: vec![0; tokens],
             targets: vec![0; tokens],
             tied_head: vec![0.0; tied_head],

@@ -1,11 +1,12 @@
 //! The model's buffers: allocated once, cut to the tokens of each pass.
 //!
-//! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = ffn`, `h = heads`, a training workspace holds
+//! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = row_stride(ffn)`, `h = heads`, a training workspace holds
 //! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
-//! one tile of logits `[tile, vocab]` (8 MiB where that is 512 tokens or more, else at most 128 MiB, unless 256 tokens take more), the
+//! one tile of logits `[tile, row_stride(vocab)]` (8 MiB where that is 512 tokens or more, else at most 128 MiB, unless 256 tokens take more), the
 //! rotary tables `[context, head_dim]`, and `2t` token ids; a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
 
 use crate::config::ModelShape;
+use essaim_kernels::row_stride;
 
 /// Elements of a tile of logits, unless [`TILE_TOKENS_MIN`] tokens take more.
 const TILE: usize = 32 << 20;
@@ -93,12 +94,12 @@ buffers! {
         ffn_rstd: 1,
         /// The middle, normed `[tokens, d_model]`.
         ffn_in: shape.d_model,
-        /// Gate `[tokens, ffn]`.
-        gate: shape.ffn,
-        /// Up `[tokens, ffn]`.
-        up: shape.ffn,
-        /// `silu(gate) ∘ up` `[tokens, ffn]`.
-        activation: shape.ffn,
+        /// Gate `[tokens, row_stride(ffn)]`.
+        gate: row_stride(shape.ffn),
+        /// Up `[tokens, row_stride(ffn)]`.
+        up: row_stride(shape.ffn),
+        /// `silu(gate) ∘ up` `[tokens, row_stride(ffn)]`.
+        activation: row_stride(shape.ffn),
     }
 }
 
@@ -128,12 +129,12 @@ buffers! {
         k: shape.kv_width(),
         /// Gradient of the values `[tokens, kv_width]`.
         v: shape.kv_width(),
-        /// Gradient of the activation `[tokens, ffn]`.
-        activation: shape.ffn,
-        /// Gradient of the gate `[tokens, ffn]`.
-        gate: shape.ffn,
-        /// Gradient of up `[tokens, ffn]`.
-        up: shape.ffn,
+        /// Gradient of the activation `[tokens, row_stride(ffn)]`.
+        activation: row_stride(shape.ffn),
+        /// Gradient of the gate `[tokens, row_stride(ffn)]`.
+        gate: row_stride(shape.ffn),
+        /// Gradient of up `[tokens, row_stride(ffn)]`.
+        up: row_stride(shape.ffn),
     }
 }
 
@@ -142,7 +143,8 @@ pub(crate) fn training_bytes(shape: &ModelShape, batch: usize) -> u64 {
     let tokens = batch as u64 * shape.context as u64;
     let blocks = shape.layers as u64 * BlockBuffers::width(shape) as u64;
     let scratch = (SharedBuffers::width(shape) + GradientBuffers::width(shape)) as u64;
-    let tile = tile_tokens(shape, usize::try_from(tokens).unwrap_or(usize::MAX)) as u64 * shape.vocab as u64;
+    let tile =
+        tile_tokens(shape, usize::try_from(tokens).unwrap_or(usize::MAX)) as u64 * row_stride(shape.vocab) as u64;
     let tables = shape.context as u64 * shape.head_dim as u64;
     let tied_head = if shape.tied { shape.vocab as u64 * shape.d_model as u64 } else { 0 };
     4 * (tokens * (blocks + scratch + 2) + tile + tables + tied_head)
