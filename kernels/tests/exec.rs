@@ -121,3 +121,18 @@ fn a_context_may_be_shared() {
         });
     }
 }
+
+/// A thread that did not make the context has not passed until it is installed, for the context's path only.
+#[test]
+fn only_installing_tests_a_thread() {
+    let [exec, scalar] = [Path::Portable, Path::Scalar].map(|path| Exec::new(path, 2).unwrap());
+    let on_new_thread = || {
+        assert!(!exec.has_passed());
+        reduce::sum(&exec, &[1.0; 10]);
+        assert!(!exec.has_passed());
+        assert!(exec.install(|| exec.has_passed() && !scalar.has_passed()));
+        assert!(exec.has_passed());
+        assert!(scalar.install(|| scalar.has_passed() && !exec.has_passed()));
+    };
+    std::thread::scope(|scope| scope.spawn(on_new_thread).join().unwrap());
+}

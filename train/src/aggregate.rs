@@ -89,8 +89,18 @@ pub enum AggregateError {
 /// [`AggregateError`]; `base` is then unchanged.
 ///
 /// # Panics
-/// When `base` is of another model.
+/// When `base` is of another model, or this thread fails the known-answer test.
 pub fn next_checkpoint(
+    context: &RoundContext<'_>,
+    contributions: &[Contribution],
+    fetch: &mut Fetch<'_>,
+    base: &mut Base,
+) -> Result<RoundNorms, AggregateError> {
+    // This thread, which need not be the one that made `exec`, works too, so it is tested like those of the pool.
+    context.exec.install(|| aggregate(context, contributions, fetch, base))
+}
+
+fn aggregate(
     context: &RoundContext<'_>,
     contributions: &[Contribution],
     fetch: &mut Fetch<'_>,

@@ -25,20 +25,22 @@ const TASK: usize = 1 << 15;
 /// The parameters of checkpoint 0, flat in [`ParamLayout`] order. The same bits on every machine and with any number of threads.
 ///
 /// # Panics
-/// When [`ModelConfig::check`] refuses `config`.
+/// When [`ModelConfig::check`] refuses `config`, or this thread fails the known-answer test.
 pub fn initial_parameters(exec: &Exec, seed: &[u8; 32], config: &ModelConfig) -> Vec<f32> {
     let layout = ParamLayout::new(config);
     let shape = ModelShape::from(config);
     let mut params = vec![0.0f32; layout.total()];
-    for (index, tensor) in layout.tensors().iter().enumerate() {
-        let values = &mut params[tensor.range()];
-        match tensor.kind {
-            TensorKind::Norm => values.fill(1.0),
-            TensorKind::Embedding | TensorKind::Matrix | TensorKind::Head => {
-                fill_normal(exec, seed, index as u64, standard_deviation(&shape, tensor), values);
+    exec.install(|| {
+        for (index, tensor) in layout.tensors().iter().enumerate() {
+            let values = &mut params[tensor.range()];
+            match tensor.kind {
+                TensorKind::Norm => values.fill(1.0),
+                TensorKind::Embedding | TensorKind::Matrix | TensorKind::Head => {
+                    fill_normal(exec, seed, index as u64, standard_deviation(&shape, tensor), values);
+                }
             }
         }
-    }
+    });
     params
 }
 

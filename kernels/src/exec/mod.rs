@@ -53,6 +53,11 @@ pub enum ExecError {
     },
 }
 
+thread_local! {
+    /// The path with which this thread last passed the known-answer test in [`Exec::install`].
+    static PASSED: Cell<Option<Path>> = const { Cell::new(None) };
+}
+
 /// An execution context: which implementation, on how many threads. Cheap to share by reference, costly to make.
 #[derive(Debug)]
 pub struct Exec {
@@ -121,13 +126,18 @@ impl Exec {
     /// # Panics
     /// When this thread does not compute as `f32-exact/1` demands: nothing that it computes may be used.
     pub fn install<R>(&self, work: impl FnOnce() -> R) -> R {
-        thread_local!(static PASSED: Cell<Option<Path>> = const { Cell::new(None) });
-        if PASSED.get() != Some(self.path) {
+        if !self.has_passed() {
             let verdict = self_test(self.path);
             assert!(verdict.is_ok(), "this thread fails the known-answer test of exact arithmetic: {verdict:?}");
             PASSED.set(Some(self.path));
         }
         work()
+    }
+
+    /// Whether [`Exec::install`] was called on this thread, last with this path: so it passed the known-answer test. For tests of
+    /// those who compute.
+    pub fn has_passed(&self) -> bool {
+        PASSED.get() == Some(self.path)
     }
 }
 

@@ -128,7 +128,7 @@ impl UpdateFormat {
     /// [`EncodeError`] when a value is not finite.
     ///
     /// # Panics
-    /// When a length is not that of the format.
+    /// When a length is not that of the format, or this thread fails the known-answer test.
     pub fn encode(
         &self,
         exec: &Exec,
@@ -143,7 +143,7 @@ impl UpdateFormat {
         let (blocks, sections) = bytes[HEADER_LEN_BYTES..].split_at_mut(self.blocks_len_bytes());
         let block_len_bytes = q4::block_len_bytes(self.block);
         let bad = AtomicUsize::new(usize::MAX);
-        exec.for_each_chunk(blocks, TASK_BLOCKS * block_len_bytes, |start, chunk| {
+        let encode = |start: usize, chunk: &mut [u8]| {
             let first = start / block_len_bytes;
             let values = pseudo_gradient[first * self.block..].chunks(self.block);
             for (index, (out, values)) in chunk.chunks_mut(block_len_bytes).zip(values).enumerate() {
@@ -151,7 +151,8 @@ impl UpdateFormat {
                     bad.fetch_min(first + index, Ordering::Relaxed);
                 }
             }
-        });
+        };
+        exec.install(|| exec.for_each_chunk(blocks, TASK_BLOCKS * block_len_bytes, encode));
         match bad.into_inner() {
             usize::MAX => self.encode_moments(moments, sections)?,
             part => return Err(EncodeError::NonFinite { what: "pseudo-gradient", part }),

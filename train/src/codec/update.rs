@@ -66,6 +66,9 @@ impl<'a> Update<'a> {
     ///
     /// # Errors
     /// [`UpdateError`]: the first thing that is wrong.
+    ///
+    /// # Panics
+    /// When this thread fails the known-answer test.
     pub fn open(
         exec: &Exec,
         bytes: &'a [u8],
@@ -79,7 +82,7 @@ impl<'a> Update<'a> {
         let (head, body) = bytes.split_at(HEADER_LEN_BYTES);
         check_header(head, &format.header(header))?;
         let (blocks, sections) = body.split_at(format.blocks_len_bytes());
-        let norm = check_blocks(exec, format, blocks)?;
+        let norm = exec.install(|| check_blocks(exec, format, blocks))?;
         check_sections(format, sections)?;
         Ok(Update { format, blocks, sections, norm })
     }

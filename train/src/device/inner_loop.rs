@@ -75,8 +75,19 @@ impl<'a> DeviceInnerLoop<'a> {
     /// When the device fails, or has too little memory.
     ///
     /// # Panics
-    /// When `base` is of another model.
+    /// When `base` is of another model, or this thread fails the known-answer test.
     pub fn new(
+        device: &Device,
+        context: RoundContext<'a>,
+        base: &'a Base,
+        base_tokens_total: u64,
+        micro_batch: u32,
+    ) -> Result<DeviceInnerLoop<'a>, DeviceError> {
+        // Scalars, tables and means are computed by this thread.
+        context.exec.install(|| DeviceInnerLoop::begin(device, context, base, base_tokens_total, micro_batch))
+    }
+
+    fn begin(
         device: &Device,
         context: RoundContext<'a>,
         base: &'a Base,
@@ -127,8 +138,12 @@ impl<'a> DeviceInnerLoop<'a> {
     /// # Errors
     /// [`StepError`]. After a batch that is none of the run's nothing has happened; after a failure of the device the loop is of no use.
     pub fn step(&mut self, tokens: &[u32]) -> Result<StepReport, StepError> {
-        let manifest = self.context.manifest;
+        let RoundContext { exec, manifest, .. } = self.context;
         check_batch(manifest, tokens)?;
+        exec.install(|| self.run(manifest, tokens))
+    }
+
+    fn run(&mut self, manifest: &Manifest, tokens: &[u32]) -> Result<StepReport, StepError> {
         self.upload(manifest, tokens)?;
         self.gradients(manifest)?;
         self.steps += 1;
@@ -211,12 +226,15 @@ impl<'a> DeviceInnerLoop<'a> {
     ///
     /// # Errors
     /// When the device fails.
+    ///
+    /// # Panics
+    /// When this thread fails the known-answer test.
     pub fn finish(mut self) -> Result<InnerResult, DeviceError> {
         let exec = self.context.exec;
         let moments = self.factors.factor(&self.device, &self.moment_layout, &self.second)?;
         let params = self.params()?;
         let mut pseudo_gradient = vec![0.0; params.len()];
-        sub(exec, &self.base.params, &params, &mut pseudo_gradient);
+        exec.install(|| sub(exec, &self.base.params, &params, &mut pseudo_gradient));
         let per_step = self.context.manifest.tokens_per_step();
         let counted = u64::from(self.steps - self.skipped) * per_step;
         Ok(InnerResult {

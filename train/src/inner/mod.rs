@@ -121,8 +121,12 @@ impl<'a> InnerLoop<'a> {
     /// `micro_batch` sequences, which changes memory and speed, and no bit.
     ///
     /// # Panics
-    /// When `base` is of another model.
+    /// When `base` is of another model, or this thread fails the known-answer test.
     pub fn new(context: RoundContext<'a>, base: &'a Base, base_tokens_total: u64, micro_batch: u32) -> InnerLoop<'a> {
+        context.exec.install(|| InnerLoop::begin(context, base, base_tokens_total, micro_batch))
+    }
+
+    fn begin(context: RoundContext<'a>, base: &'a Base, base_tokens_total: u64, micro_batch: u32) -> InnerLoop<'a> {
         let RoundContext { exec, manifest, .. } = context;
         let micro_batch = micro_batch.clamp(1, manifest.inner.batch) as usize;
         let model = Model::new(&manifest.model, micro_batch);
@@ -228,12 +232,18 @@ impl<'a> InnerLoop<'a> {
     }
 
     /// What the inner steps so far came to.
+    ///
+    /// # Panics
+    /// When this thread fails the known-answer test.
     pub fn finish(self) -> InnerResult {
         let exec = self.context.exec;
         let mut moments = vec![0.0; self.moment_layout.factored()];
-        self.moment_layout.factor(exec, &self.second, &mut moments);
         let mut pseudo_gradient = self.grads;
-        ops::sub(exec, &self.base.params, &self.params, &mut pseudo_gradient);
+        // The thread that ends a loop need not be the one that did its steps.
+        exec.install(|| {
+            self.moment_layout.factor(exec, &self.second, &mut moments);
+            ops::sub(exec, &self.base.params, &self.params, &mut pseudo_gradient);
+        });
         let per_step = self.context.manifest.tokens_per_step();
         let counted = u64::from(self.steps - self.skipped) * per_step;
         InnerResult {
