@@ -7,8 +7,8 @@
 #[path = "common/accuracy.rs"]
 mod accuracy;
 
-use accuracy::{FUNCTIONS, Function, measure};
-use essaim_kernels::{math, scalar64};
+use accuracy::{FUNCTIONS, Function, measure, ulp};
+use essaim_kernels::{Exec, math, scalar64};
 
 /// Every how many bit patterns one is tried; prime, so that all low bits occur.
 const STRIDE: u32 = 509;
@@ -59,5 +59,21 @@ fn exp_is_monotonic_where_sampled() {
             assert!(value >= previous, "exp({x:e}) = {value:e} after {previous:e}");
             previous = value;
         }
+    }
+}
+
+/// The largest errors that SEMANTICS.md states are reached where it says, and rounded up by less than the last decimal.
+#[test]
+fn the_largest_errors_are_where_they_are_stated() {
+    let exec = Exec::detect(1).unwrap();
+    for function in &FUNCTIONS {
+        let x = f32::from_bits(function.worst_at);
+        let mut y = [x];
+        (function.apply)(&exec, &mut y);
+        let truth = (function.truth)(f64::from(x));
+        let error = (f64::from(y[0]) - truth).abs() / ulp(truth);
+        println!("{}({x:e}): {error:.7} ulp", function.name);
+        let bound = function.bound_ulp;
+        assert!(bound - 1e-4 < error && error <= bound, "{}: {error} ulp at {x:e}, stated {bound}", function.name);
     }
 }

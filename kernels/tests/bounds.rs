@@ -268,7 +268,8 @@ fn swiglu() {
     let exec = exec();
     let [mut of_out, mut of_dgate, mut of_dup] = ["swiglu out", "swiglu dgate", "swiglu dup"].map(Shares::new);
     let len = 200_000;
-    for scale in [0.01, 3.0, 60.0] {
+    // The last: as far down as sigmoid is normal, so that products may be subnormal.
+    for scale in [0.01, 3.0, 60.0, 87.3] {
         let (gate, up, dout) = (Numbers(1).vec(len, scale), Numbers(2).vec(len, 1.0), Numbers(3).vec(len, 1.0));
         let (mut out, mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len], vec![0.0; len]);
         ops::swiglu_forward(&exec, &gate, &up, &mut out);
@@ -276,11 +277,12 @@ fn swiglu() {
         for i in 0..len {
             let (x, up, dout) = (f64::from(gate[i]), f64::from(up[i]), f64::from(dout[i]));
             let s = 1.0 / (1.0 + scalar64::exp(-x));
-            of_out.add(out[i], x * s * up, 6.8 * U * (x * s * up).abs());
-            of_dup.add(dup[i], x * s * dout, 7.0 * U * (x * s * dout).abs());
+            of_out.add(out[i], x * s * up, 6.8 * U * (x * s * up).abs() + TINY);
+            of_dup.add(dup[i], x * s * dout, 7.0 * U * (x * s * dout).abs() + TINY);
             let slope = s * (1.0 + x * (1.0 - s));
             let of_slope = if -1.5 < x && x < -1.1 { U } else { 17.0 * U * slope.abs() };
-            of_dgate.add(dgate[i], dout * up * slope, (dout * up).abs() * (of_slope + 2.0 * U * slope.abs()));
+            let bound = (dout * up).abs() * (of_slope + 2.0 * U * slope.abs());
+            of_dgate.add(dgate[i], dout * up * slope, bound + TINY);
         }
     }
 }

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/elementary.rs"]
+mod elementary;
 
-use common::{bits, fast_execs, reference};
+use common::{Numbers, bits, fast_execs, reference};
+use elementary::ELEMENTARY;
 use essaim_kernels::ops::{self, AdamwScalars, AttentionShape, RopeShape};
 use essaim_kernels::{Exec, Layout, gemm, math, reduce};
 
@@ -21,97 +24,6 @@ fn everywhere(check: impl Fn(&Exec)) {
 fn same(exec: &Exec, what: &str, got: &[f32], want: &[f32]) {
     assert_eq!(bits(got), bits(want), "{what} on {} with {} threads", exec.path(), exec.threads());
 }
-
-type Elementary = (&'static str, fn(&Exec, &mut [f32]), &'static [(u32, u32)]);
-
-/// Every function with inputs and the results' bits, in both as they stand: these NaN are the canonical one.
-const ELEMENTARY: [Elementary; 5] = [
-    (
-        "exp",
-        math::exp_slice,
-        &[
-            (0x0000_0000, 0x3f80_0000),
-            (0x8000_0000, 0x3f80_0000),
-            (0x0000_0001, 0x3f80_0000),
-            (0x8000_0001, 0x3f80_0000),
-            (0x7f80_0000, 0x7f80_0000),
-            (0xff80_0000, 0x0000_0000),
-            (0x7f7f_ffff, 0x7f80_0000),
-            (0xff7f_ffff, 0x0000_0000),
-            (0x7fc0_0000, 0x7fc0_0000),
-            (0xffc0_1234, 0x7fc0_0000),
-            (0x7f80_0001, 0x7fc0_0000),
-            // The largest finite result, the first overflow, the smallest subnormal result, the first zero.
-            (0x42b1_7217, 0x7f7f_ff84),
-            (0x42b1_7218, 0x7f80_0000),
-            (0xc2cf_f1b4, 0x0000_0001),
-            (0xc2cf_f1b5, 0x0000_0000),
-        ],
-    ),
-    (
-        "log",
-        math::log_slice,
-        &[
-            (0x3f80_0000, 0x0000_0000),
-            (0x0000_0000, 0xff80_0000),
-            (0x8000_0000, 0xff80_0000),
-            (0x0000_0001, 0xc2ce_8ed0),
-            (0x8000_0001, 0x7fc0_0000),
-            (0x7f80_0000, 0x7f80_0000),
-            (0xff80_0000, 0x7fc0_0000),
-            (0xbf80_0000, 0x7fc0_0000),
-            (0xffc0_1234, 0x7fc0_0000),
-            (0x7f80_0001, 0x7fc0_0000),
-        ],
-    ),
-    (
-        "rsqrt",
-        math::rsqrt_slice,
-        &[
-            (0x0000_0000, 0x7f80_0000),
-            (0x8000_0000, 0xff80_0000),
-            (0x0000_0001, 0x64b5_04f3),
-            (0x8000_0001, 0x7fc0_0000),
-            (0x7f80_0000, 0x0000_0000),
-            (0xff80_0000, 0x7fc0_0000),
-            (0xbf80_0000, 0x7fc0_0000),
-            (0xffc0_1234, 0x7fc0_0000),
-            (0x7f80_0001, 0x7fc0_0000),
-        ],
-    ),
-    (
-        "sigmoid",
-        math::sigmoid_slice,
-        &[
-            (0x0000_0000, 0x3f00_0000),
-            (0x8000_0000, 0x3f00_0000),
-            (0x0000_0001, 0x3f00_0000),
-            (0x8000_0001, 0x3f00_0000),
-            (0x7f80_0000, 0x3f80_0000),
-            (0xff80_0000, 0x0000_0000),
-            (0xc2b1_7217, 0x0020_0010),
-            (0xc2b1_7218, 0x0000_0000),
-            (0xffc0_1234, 0x7fc0_0000),
-            (0x7f80_0001, 0x7fc0_0000),
-        ],
-    ),
-    (
-        "silu",
-        math::silu_slice,
-        &[
-            (0x0000_0000, 0x0000_0000),
-            (0x8000_0000, 0x8000_0000),
-            (0x0000_0001, 0x0000_0000),
-            (0x8000_0001, 0x8000_0000),
-            (0x7f80_0000, 0x7f80_0000),
-            (0xff80_0000, 0x7fc0_0000),
-            (0xff7f_ffff, 0x8000_0000),
-            (0xc2b1_7218, 0x8000_0000),
-            (0xffc0_1234, 0x7fc0_0000),
-            (0x7f80_0001, 0x7fc0_0000),
-        ],
-    ),
-];
 
 #[test]
 fn elementary_functions() {
@@ -139,9 +51,10 @@ fn elementary_functions() {
 #[test]
 fn roots_are_rounded_once() {
     everywhere(|exec| {
-        let mut x = [0.0, -0.0, TINY, INF, -INF, -1.0, NAN, 2.0];
+        let mut x = [0.0, -0.0, TINY, -TINY, INF, -INF, -1.0, NAN, 2.0];
         ops::sqrt_assign(exec, &mut x);
-        let want = [0.0, -0.0, f32::from_bits(0x1a35_04f3), INF, NAN, NAN, NAN, f32::from_bits(0x3fb5_04f3)];
+        let (of_tiny, of_two) = (f32::from_bits(0x1a35_04f3), f32::from_bits(0x3fb5_04f3));
+        let want = [0.0, -0.0, of_tiny, NAN, INF, NAN, NAN, NAN, of_two];
         same(exec, "sqrt", &x, &want);
     });
 }
@@ -242,6 +155,9 @@ fn embeddings_copy_bits_and_leave_other_rows_alone() {
         let mut gradient = [-0.0f32; 6];
         ops::embedding_backward(exec, &[2, 2], &[-0.0, 0.0, -0.0, 1.0], &mut gradient);
         same(exec, "embedding backward", &gradient, &[-0.0, -0.0, -0.0, -0.0, -0.0, 1.0]);
+        let mut gradient = [0.0f32, -0.0, 0.0, -0.0];
+        ops::embedding_backward(exec, &[1], &[-0.0, 0.0], &mut gradient);
+        same(exec, "embedding backward, zeros of both signs", &gradient, &[0.0, -0.0, 0.0, 0.0]);
     });
 }
 
@@ -310,6 +226,47 @@ fn attention() {
             ("subnormal values round at each term", second([0.0, 0.0], [3.0 * TINY; 2]), [4.0 * TINY, 0.0, 0.5]),
         ];
         cases.iter().for_each(|(name, got, want)| same(exec, name, got, want));
+    });
+}
+
+/// Where positions are cut into earlier and later ones, within a tile.
+const CUT: usize = 37;
+
+/// Keys and values after a query, and queries before a key, take no part: whatever they hold, no bit changes. The lengths cross the tiles.
+#[test]
+fn attention_skips_what_is_masked() {
+    let shape = AttentionShape { batch: 1, seq: 130, heads: 2, kv_heads: 1, head_dim: 6 };
+    let (of_q, of_k) = (CUT * 12, CUT * 6);
+    let inputs = |seed, len| Numbers(seed).vec(len, 2.0);
+    // Forward, then backward: out, dq, dk, dv.
+    let run = |exec: &Exec, [q, dout, k, v]: [&[f32]; 4]| {
+        let (mut out, mut stats) = (vec![0.0; shape.q_len()], vec![0.0; shape.stats_len()]);
+        ops::attention_forward(exec, shape, q, k, v, &mut out, &mut stats);
+        let (mut dq, mut dk, mut dv) = (q.to_vec(), k.to_vec(), v.to_vec());
+        ops::attention_backward(exec, shape, q, k, v, &out, &stats, dout, &mut dq, &mut dk, &mut dv);
+        [out, dq, dk, dv]
+    };
+    let [q, dout] = [1, 2].map(|seed| inputs(seed, shape.q_len()));
+    let [k, v] = [3, 4].map(|seed| inputs(seed, shape.kv_len()));
+    let [out, dq, dk, dv] = run(&reference(), [&q, &dout, &k, &v]);
+    assert!([&out, &dq, &dk, &dv].iter().all(|x| x.iter().all(|value| value.is_finite())));
+    everywhere(|exec| {
+        for (a, b) in [(NAN, INF), (INF, NAN), (-INF, -INF)] {
+            let (mut later_k, mut later_v) = (k.clone(), v.clone());
+            later_k[of_k..].fill(a);
+            later_v[of_k..].fill(b);
+            let [got, got_dq, ..] = run(exec, [&q, &dout, &later_k, &later_v]);
+            same(exec, "out before poisoned keys", &got[..of_q], &out[..of_q]);
+            same(exec, "dq before poisoned keys", &got_dq[..of_q], &dq[..of_q]);
+            let (mut earlier_q, mut earlier_dout) = (q.clone(), dout.clone());
+            earlier_q[..of_q].fill(a);
+            earlier_dout[..of_q].fill(b);
+            let [got, got_dq, got_dk, got_dv] = run(exec, [&earlier_q, &earlier_dout, &k, &v]);
+            same(exec, "out after poisoned queries", &got[of_q..], &out[of_q..]);
+            same(exec, "dq after poisoned queries", &got_dq[of_q..], &dq[of_q..]);
+            same(exec, "dk after poisoned queries", &got_dk[of_k..], &dk[of_k..]);
+            same(exec, "dv after poisoned queries", &got_dv[of_k..], &dv[of_k..]);
+        }
     });
 }
 
