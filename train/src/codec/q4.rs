@@ -207,6 +207,21 @@ mod tests {
             prop_assert_eq!(codes(&block, values.len()), quotients);
         }
 
+        /// SEMANTICS.md §12.5. The rounding of a subnormal scale itself may take more.
+        #[test]
+        fn the_error_is_at_most_half_a_scale(
+            values in proptest::collection::vec(prop_oneof![
+                -1e-3f32..1e-3, -1e30f32..1e30, (0u32..0x0200_0000).prop_map(f32::from_bits)], 1..70),
+        ) {
+            let (block, back) = round_trip(&values);
+            let scale = split(&block).0;
+            let half = if scale.is_normal() { 0.5 + 0.5f64.powi(21) } else { 4.0 };
+            let bound = half * f64::from(scale.max(bf16_value(1)));
+            for (value, back) in values.iter().zip(back) {
+                prop_assert!((f64::from(*value) - f64::from(back)).abs() <= bound, "{value:e} became {back:e}, scale {scale:e}");
+            }
+        }
+
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 3..40), odd in any::<bool>()) {
             let _ = check_block(&bytes, 2 * (bytes.len() - 2) - usize::from(odd));
