@@ -16,13 +16,21 @@ use std::ops::ControlFlow;
 const RUN: RunId = RunId([2; 32]);
 const MEMBER: MemberId = MemberId([3; 32]);
 
-/// Inner steps of the round.
-pub const STEPS: u32 = 3;
-/// Sequences of a batch.
-pub const BATCH: u32 = 3;
+/// What of a round a test chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    pub optimizer: Optimizer,
+    /// Tokens of a sequence.
+    pub context: u32,
+    /// Inner steps.
+    pub steps: u32,
+    /// Sequences of a batch.
+    pub batch: u32,
+}
 
-/// The `2m` model over 4,096 tokens; sequences of `context` instead of 256.
-pub fn manifest(optimizer: Optimizer, context: u32) -> Manifest {
+/// The `2m` model over 4,096 tokens.
+fn manifest(round: Round) -> Manifest {
+    let Round { optimizer, context, steps, batch } = round;
     let bits = |value: f64| F64Bits(value.to_bits());
     let tiny = tiny_manifest(optimizer);
     let model = ModelConfig {
@@ -38,7 +46,7 @@ pub fn manifest(optimizer: Optimizer, context: u32) -> Manifest {
         norm_eps: bits(1e-5),
         init_std: bits(0.02),
     };
-    let inner = InnerConfig { steps: STEPS, batch: BATCH, warmup_tokens: 100, total_tokens: 100_000, ..tiny.inner };
+    let inner = InnerConfig { steps, batch, warmup_tokens: 100, total_tokens: 100_000, ..tiny.inner };
     let manifest = Manifest { name: "2m".into(), model, inner, ..tiny };
     assert_eq!(manifest.check(), Ok(()));
     manifest
@@ -60,14 +68,15 @@ fn unit(manifest: &Manifest, step: u32) -> Vec<u32> {
 }
 
 /// The hash over the update, its loss, the next checkpoint and the outer state.
-pub fn round_hash(exec: &Exec, manifest: &Manifest, micro_batch: u32) -> String {
+pub fn round_hash(exec: &Exec, round: Round, micro_batch: u32) -> String {
+    let manifest = &manifest(round);
     let mut base = Base::initial(exec, manifest);
     let context = RoundContext { exec, manifest, run: RUN, round: 1 };
     let (engine, member) = (Engine::Cpu, MEMBER);
-    let work = Work { context, engine, member, base: &base, base_tokens_total: 0, steps: STEPS, micro_batch };
+    let work = Work { context, engine, member, base: &base, base_tokens_total: 0, steps: round.steps, micro_batch };
     let mut units = |step: u32| -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> { Ok(unit(manifest, step)) };
     let done = contribute(&work, &mut units, &mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!((done.steps, done.skipped), (STEPS, 0));
+    assert_eq!((done.steps, done.skipped), (round.steps, 0));
     let contribution = Contribution {
         member: MEMBER,
         claim: Hash([0; 32]),
