@@ -40,6 +40,24 @@ fn main() {
         compile(variant, &path, &[&out, &cpp], flags);
     }
     compile("runtime", &cpp.join("runtime.cpp"), &[&cpp], &["-O2"]);
+    link_stand_in(&cpp, &out);
+}
+
+/// The stand-in for NVIDIA's library, under its name and in a folder of its own. The kernels are compiled once more for it: what a thread has of
+/// its own lies elsewhere in a library.
+fn link_stand_in(cpp: &Path, out: &Path) {
+    let folder = out.join("stand_in");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let library = folder.join("libcuda.so.1");
+    let mut build = cc::Build::new();
+    build.cpp(true).debug(false).opt_level(1).includes([out, cpp]);
+    flags(&mut build, &["-fPIC", "-shared", "-DSHIM_LIBRARY", "-Wl,-Bsymbolic", "-lpthread"]);
+    let mut command = build.get_compiler().to_command();
+    command.arg("-o").arg(&library);
+    command.args([cpp.join("stand_in/libcuda.cpp"), out.join("plain.cpp"), cpp.join("runtime.cpp")]);
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+    println!("cargo::rustc-env=ESSAIM_STAND_IN={}", library.display());
 }
 
 /// Fast: the compiler may use vectors, since it may not reorder what it vectorises.
@@ -74,6 +92,11 @@ fn unit(variant: &str, names: &[String], namespaces: &BTreeSet<String>) -> Strin
 fn compile(name: &str, file: &Path, include: &[&Path], flags: &[&str]) {
     let mut build = cc::Build::new();
     build.cpp(true).file(file).includes(include).debug(false);
+    self::flags(&mut build, flags);
+    build.compile(&format!("essaim_cuda_shim_{name}"));
+}
+
+fn flags(build: &mut cc::Build, flags: &[&str]) {
     for flag in ["-std=c++14", "-ffp-contract=off", "-fno-fast-math", "-Wall", "-Wextra"].iter().chain(flags) {
         build.flag(flag);
     }
@@ -84,7 +107,6 @@ fn compile(name: &str, file: &Path, include: &[&Path], flags: &[&str]) {
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mavx2").flag("-mfma");
     }
-    build.compile(&format!("essaim_cuda_shim_{name}"));
 }
 
 /// CUDA sources and headers of a folder, by name.

@@ -17,7 +17,12 @@ struct Here {
     unsigned linear;  // The thread's number in its block: x fastest.
     uint64_t serial;  // The block's number since the CPU thread began.
 };
+// Quick to reach in a program; a library that is loaded later (SHIM_LIBRARY) must look for it.
+#ifdef SHIM_LIBRARY
+extern __thread Here here;
+#else
 extern __thread Here here __attribute__((tls_model("initial-exec")));
+#endif
 
 // A line of a CUDA source.
 struct Site {

@@ -20,3 +20,7 @@ mod watch;
 pub use driver::{KernelInfo, Options, Order, Parameter, ShimDriver, kernels};
 pub use real::test_card;
 pub use watch::{Call, Counts, WatchedDriver};
+
+/// Where the build left a stand-in for NVIDIA's driver library, by the name of the real one: `cpp/stand_in/libcuda.cpp`. A program that is started with
+/// its folder in `LD_LIBRARY_PATH` finds a CUDA device.
+pub const STAND_IN: &str = env!("ESSAIM_STAND_IN");

@@ -102,20 +102,6 @@ impl DeviceChoice {
     }
 }
 
-/// The CUDA devices of this machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CudaDevices;
-
-impl DeviceSource for CudaDevices {
-    fn devices(&self) -> Result<Vec<DeviceInfo>, DeviceError> {
-        super::nvidia::devices()
-    }
-
-    fn open(&self, ordinal: u32) -> Result<Device, DeviceError> {
-        super::nvidia::open(ordinal)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

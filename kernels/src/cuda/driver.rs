@@ -61,6 +61,19 @@ impl DeviceInfo {
     }
 }
 
+/// What a kernel takes of a multiprocessor, as the driver translated it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelResources {
+    /// Its name.
+    pub name: &'static str,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of memory that a thread has beside them: registers that were spilled.
+    pub local_bytes: u32,
+    /// Bytes of shared memory of a block.
+    pub shared_bytes: u32,
+}
+
 /// One argument of a kernel, as it lies in the parameter list.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg {

@@ -13,8 +13,8 @@ mod ptx;
 mod selftest;
 
 pub use buffer::{Buffer, Device, Element, View, ViewMut};
-pub use choice::{CudaDevices, DeviceChoice, DeviceSource, ParseDeviceError};
-pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, Launch};
-pub use nvidia::{devices, open};
+pub use choice::{DeviceChoice, DeviceSource, ParseDeviceError};
+pub use driver::{Arg, DeviceError, DeviceInfo, DeviceKind, Driver, KernelResources, Launch};
+pub use nvidia::{CudaDevices, CudaLibrary};
 pub use ptx::{COMPUTE_CAPABILITY_MIN, PTX};
 pub use selftest::device_self_test;

@@ -1,29 +1,35 @@
 //! One card in use: its context, stream, kernels.
 
-use super::super::driver::{Arg, DeviceError, DeviceInfo, Driver, Launch};
+use super::super::driver::{Arg, DeviceError, DeviceInfo, Driver, KernelResources, Launch};
+use super::api::{
+    Api, Code, DeviceHandle, FunctionAttribute, Handle, JIT_ERROR_LOG, OUT_OF_MEMORY, SCHED_BLOCKING_SYNC,
+    STREAM_NON_BLOCKING,
+};
 use super::library::{check, describe};
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUcontext, CUdevice, CUfunction, CUmodule, CUresult, CUstream};
-use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_void};
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Page-locked memory through which copies go to the device, and as much for those that come from it.
+const STAGING_BYTES: usize = 4 << 20;
 
 /// A card that was opened. Dropping it gives the card back.
 ///
 /// After a failure of a kernel the driver answers every later call with the same error: the card is then *lost* for this object, and only
-/// a new one, once this is dropped, can use it again.
+/// a new one, once this is dropped, can use it again, if the driver lets this process at all.
 pub(super) struct Nvidia {
     primary: Primary,
-    stream: CUstream,
-    module: CUmodule,
-    functions: HashMap<&'static str, CUfunction>,
+    stream: Handle,
+    module: Handle,
+    functions: BTreeMap<&'static str, Handle>,
+    staging: Mutex<Staging>,
     info: DeviceInfo,
     lost: OnceLock<DeviceError>,
 }
 
 // SAFETY: the handles are the driver's, which takes calls from any thread; each call here makes the context current first.
 unsafe impl Send for Nvidia {}
-// SAFETY: as above; what changes is behind a `OnceLock`.
+// SAFETY: as above; what changes is behind a `OnceLock` and a `Mutex`.
 unsafe impl Sync for Nvidia {}
 
 impl std::fmt::Debug for Nvidia {
@@ -34,64 +40,148 @@ impl std::fmt::Debug for Nvidia {
 
 /// A device's primary context, held.
 struct Primary {
-    device: CUdevice,
-    context: CUcontext,
+    api: Arc<Api>,
+    device: DeviceHandle,
+    context: Handle,
+}
+
+impl Primary {
+    /// Retains it. Who waits for the device sleeps meanwhile: the machine is a volunteer's, who has other uses for a core.
+    fn retain(api: Arc<Api>, device: DeviceHandle) -> Result<Primary, DeviceError> {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the handle is the driver's, the pointer is to a pointer.
+        let code = unsafe {
+            // If it fails, waiting takes a core, and that is all.
+            let _ = api.primary_set_flags(device, SCHED_BLOCKING_SYNC);
+            api.primary_retain(&raw mut context, device)
+        };
+        check(&api, "starting the CUDA device", code)?;
+        Ok(Primary { api, device, context })
+    }
+
+    /// Does something in the context.
+    fn enter<T>(&self, operation: &'static str, work: impl FnOnce(&Api) -> Result<T, Code>) -> Result<T, DeviceError> {
+        // SAFETY: the context is held.
+        let made_current = done(unsafe { self.api.set_current(self.context) });
+        made_current.and_then(|()| work(&self.api)).map_err(|code| DeviceError::Failed {
+            operation,
+            code,
+            reason: describe(&self.api, code),
+        })
+    }
 }
 
 impl Drop for Primary {
     fn drop(&mut self) {
         // SAFETY: it was retained once, and everything made in it is gone.
-        let _ = unsafe { result::primary_ctx::release(self.device) };
+        let _ = unsafe { self.api.primary_release(self.device) };
     }
+}
+
+fn done(code: Code) -> Result<(), Code> {
+    if code == 0 { Ok(()) } else { Err(code) }
+}
+
+/// Between the caller's memory and the device. The driver may use the host's side of an asynchronous copy after the call (of pageable memory it
+/// only says that it *might* wait), even after a wait that failed; so that side is memory that lives as long as the context.
+struct Staging {
+    /// What goes to the device; [`STAGING_BYTES`] further, what comes from it.
+    start: *mut u8,
+    /// Bytes from the start that may still be read: until the next wait.
+    used: usize,
+}
+
+/// Free and total memory, in bytes.
+fn memory_info(api: &Api) -> Result<(u64, u64), Code> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: pointers to integers.
+    done(unsafe { api.memory_info(&raw mut free, &raw mut total) })?;
+    Ok((free as u64, total as u64))
 }
 
 impl Nvidia {
     /// Opens `device` and loads `ptx`.
-    pub(super) fn new(device: CUdevice, mut info: DeviceInfo, ptx: &'static str) -> Result<Nvidia, DeviceError> {
-        // SAFETY: the handle is the driver's.
-        let context = check("starting the CUDA device", unsafe { result::primary_ctx::retain(device) })?;
-        let primary = Primary { device, context };
-        // SAFETY: the context is held by `primary`.
-        check("making the CUDA context current", unsafe { result::ctx::set_current(context) })?;
-        let (free_bytes, total_bytes) = check("asking for the device's free memory", result::mem_get_info())?;
-        (info.free_bytes, info.memory_bytes) = (free_bytes as u64, total_bytes as u64);
-        let module = load_module(ptx)?;
+    pub(super) fn new(
+        api: Arc<Api>,
+        device: DeviceHandle,
+        mut info: DeviceInfo,
+        ptx: &'static str,
+    ) -> Result<Nvidia, DeviceError> {
+        let primary = Primary::retain(api, device)?;
+        (info.free_bytes, info.memory_bytes) = primary.enter("asking for the device's free memory", memory_info)?;
+        let module = load_module(&primary, ptx)?;
+        // From here on, what is made is given back by dropping this.
         let mut nvidia = Nvidia {
             primary,
             stream: std::ptr::null_mut(),
             module,
-            functions: HashMap::new(),
+            functions: BTreeMap::new(),
+            staging: Mutex::new(Staging { start: std::ptr::null_mut(), used: 0 }),
             info,
             lost: OnceLock::new(),
         };
-        nvidia.stream = check("making a CUDA stream", result::stream::create(result::stream::StreamKind::NonBlocking))?;
+        let mut stream = std::ptr::null_mut();
+        // SAFETY: the pointer is to a pointer.
+        let create = |api: &Api| done(unsafe { api.stream_create(&raw mut stream, STREAM_NON_BLOCKING) });
+        nvidia.primary.enter("making a CUDA stream", create)?;
+        nvidia.stream = stream;
+        let mut start = std::ptr::null_mut();
+        // SAFETY: the pointer is to a pointer.
+        let pin = |api: &Api| done(unsafe { api.host_alloc(&raw mut start, 2 * STAGING_BYTES) });
+        nvidia.primary.enter("page-locking memory of the machine", pin)?;
+        nvidia.staging = Mutex::new(Staging { start: start.cast(), used: 0 });
         for name in entries(ptx) {
             let c_name = CString::new(name).map_err(|_| DeviceError::UnknownKernel { name: name.to_owned() })?;
-            // SAFETY: the module is loaded.
-            let function = check("looking up a kernel", unsafe { result::module::get_function(module, c_name) })?;
+            let mut function = std::ptr::null_mut();
+            // SAFETY: the module is loaded, the name ends with a zero.
+            let find = |api: &Api| done(unsafe { api.module_function(&raw mut function, module, c_name.as_ptr()) });
+            nvidia.primary.enter("looking up a kernel", find)?;
             nvidia.functions.insert(name, function);
         }
         Ok(nvidia)
     }
 
+    /// What each kernel takes of a multiprocessor, by name.
+    pub(super) fn resources(&self) -> Result<Vec<KernelResources>, DeviceError> {
+        let of_one = |(name, function): (&&'static str, &Handle)| {
+            let attribute = |attribute: FunctionAttribute| {
+                let mut value = 0;
+                // SAFETY: the pointer is to an integer, the function of the loaded module.
+                let ask =
+                    |api: &Api| done(unsafe { api.function_attribute(&raw mut value, attribute as c_int, *function) });
+                self.primary.enter("asking about a kernel", ask)?;
+                Ok(value.max(0).unsigned_abs())
+            };
+            Ok(KernelResources {
+                name,
+                registers: attribute(FunctionAttribute::NumRegs)?,
+                local_bytes: attribute(FunctionAttribute::LocalSizeBytes)?,
+                shared_bytes: attribute(FunctionAttribute::SharedSizeBytes)?,
+            })
+        };
+        self.functions.iter().map(of_one).collect()
+    }
+
     /// Does something in the context of the card, unless it is lost. A failure loses it.
-    fn run<T>(&self, operation: &'static str, work: impl FnOnce() -> Result<T, DriverError>) -> Result<T, DeviceError> {
+    fn run<T>(&self, operation: &'static str, work: impl FnOnce(&Api) -> Result<T, Code>) -> Result<T, DeviceError> {
         if let Some(error) = self.lost.get() {
             return Err(error.clone());
         }
-        self.enter(operation, work).inspect_err(|error| {
+        self.primary.enter(operation, work).inspect_err(|error| {
             self.lost.get_or_init(|| error.clone());
         })
     }
 
-    /// Does something in the context of the card.
-    fn enter<T>(
-        &self,
-        operation: &'static str,
-        work: impl FnOnce() -> Result<T, DriverError>,
-    ) -> Result<T, DeviceError> {
-        // SAFETY: the context is held by `primary`.
-        check(operation, unsafe { result::ctx::set_current(self.primary.context) }.and_then(|()| work()))
+    fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for everything queued; then nothing reads the staging memory any more.
+    fn settle(&self, staging: &mut Staging) -> Result<(), DeviceError> {
+        // SAFETY: the stream lives as long as this object.
+        self.run("waiting for the device", |api| done(unsafe { api.stream_synchronize(self.stream) }))?;
+        staging.used = 0;
+        Ok(())
     }
 }
 
@@ -104,44 +194,68 @@ impl Driver for Nvidia {
         if let Some(error) = self.lost.get() {
             return Err(error.clone());
         }
-        let asked = self.enter("allocating device memory", || {
-            // SAFETY: the memory is undefined until written, as the trait says.
-            match unsafe { result::malloc_sync(len_bytes) } {
-                Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(Err(result::mem_get_info()?)),
-                other => other.map(Ok),
+        let asked = self.primary.enter("allocating device memory", |api| {
+            let mut address = 0;
+            // SAFETY: the pointer is to an integer. The memory is undefined until written, as the trait says.
+            match unsafe { api.alloc(&raw mut address, len_bytes) } {
+                OUT_OF_MEMORY => Ok(Err(memory_info(api)?)),
+                code => done(code).map(|()| Ok(address)),
             }
         });
-        asked?.map_err(|(free, total)| DeviceError::OutOfMemory {
+        asked?.map_err(|(free_bytes, total_bytes)| DeviceError::OutOfMemory {
             asked_bytes: len_bytes as u64,
-            free_bytes: free as u64,
-            total_bytes: total as u64,
+            free_bytes,
+            total_bytes,
         })
     }
 
     fn free(&self, address: u64) {
         // Waits for the work queued before. A failure of that work shows in the next call; of a lost card nothing can be freed singly.
-        let _ = self.enter("freeing device memory", || {
+        let _ = self.primary.enter("freeing device memory", |api| {
             // SAFETY: the address came from `alloc`, and its owner is being dropped.
-            unsafe { result::stream::synchronize(self.stream).and_then(|()| result::free_sync(address)) }
+            unsafe { done(api.stream_synchronize(self.stream)).and_then(|()| done(api.free(address))) }
         });
     }
 
     fn upload(&self, target: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.run("copying to the device", || {
-            // SAFETY: the target is the caller's memory of that length. From pageable memory, the driver has a copy of `bytes` when this
-            // returns, and the rest happens in the order of the stream.
-            unsafe { result::memcpy_htod_async(target, bytes, self.stream) }
-        })
+        let mut staging = self.staging();
+        let mut to = target;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if staging.used == STAGING_BYTES {
+                self.settle(&mut staging)?;
+            }
+            let (now, later) = rest.split_at(rest.len().min(STAGING_BYTES - staging.used));
+            // SAFETY: within the staging memory, of which nothing uses this part before the next wait; the target is the caller's memory of
+            // that length.
+            self.run("copying to the device", |api| unsafe {
+                let from = staging.start.add(staging.used);
+                std::ptr::copy_nonoverlapping(now.as_ptr(), from, now.len());
+                done(api.copy_to_device(to, from.cast(), now.len(), self.stream))
+            })?;
+            staging.used += now.len();
+            to += now.len() as u64;
+            rest = later;
+        }
+        Ok(())
     }
 
     fn download(&self, source: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.run("copying from the device", || {
-            // SAFETY: the source is the caller's memory of that length, and this waits until `bytes` is written.
-            unsafe {
-                result::memcpy_dtoh_async(bytes, source, self.stream)
-                    .and_then(|()| result::stream::synchronize(self.stream))
-            }
-        })
+        let mut staging = self.staging();
+        let mut from = source;
+        for part in bytes.chunks_mut(STAGING_BYTES) {
+            // SAFETY: the source is the caller's memory of that length; nobody else has this half of the staging memory while it is locked.
+            let half = unsafe { staging.start.add(STAGING_BYTES) };
+            // SAFETY: as above.
+            self.run("copying from the device", |api| unsafe {
+                done(api.copy_from_device(half.cast(), from, part.len(), self.stream))
+            })?;
+            self.settle(&mut staging)?;
+            // SAFETY: it was waited for, and is as long as the part.
+            unsafe { std::ptr::copy_nonoverlapping(half, part.as_mut_ptr(), part.len()) };
+            from += part.len() as u64;
+        }
+        Ok(())
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
@@ -149,30 +263,34 @@ impl Driver for Nvidia {
         let function = *self.functions.get(launch.kernel).ok_or_else(unknown)?;
         let mut params = Params::new(launch)?;
         let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (launch.grid, launch.block);
-        let (grid, block) = ((grid_x, grid_y, grid_z), (block_x, block_y, block_z));
-        self.run(launch.kernel, || {
-            // SAFETY: the function belongs to the loaded module; arguments are the caller's promise; the driver copies them here and now.
-            unsafe { result::launch_kernel(function, grid, block, 0, self.stream, params.pointers()) }
-        })
+        let (stream, params, extra) = (self.stream, params.pointers().as_mut_ptr(), std::ptr::null_mut());
+        // SAFETY: the function belongs to the loaded module; arguments are the caller's promise; the driver copies them here and now.
+        let queue = |api: &Api| unsafe {
+            api.launch(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, 0, stream, params, extra)
+        };
+        self.run(launch.kernel, |api| done(queue(api)))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {
-        // SAFETY: the stream lives as long as this object.
-        self.run("waiting for the device", || unsafe { result::stream::synchronize(self.stream) })
+        self.settle(&mut self.staging())
     }
 }
 
 impl Drop for Nvidia {
     fn drop(&mut self) {
-        let _ = self.enter("giving the device back", || {
-            // SAFETY: nothing else uses stream or module, and all work on them is waited for. Of a lost card the calls fail, and giving
-            // back the context frees what it had.
+        let staging = self.staging().start;
+        let _ = self.primary.enter("giving the device back", |api| {
+            // SAFETY: nothing else uses stream, module and staging memory, and all work on them is waited for. Of a lost card the calls fail,
+            // and giving back the context frees what it had.
             unsafe {
                 if !self.stream.is_null() {
-                    let _ = result::stream::synchronize(self.stream);
-                    let _ = result::stream::destroy(self.stream);
+                    let _ = api.stream_synchronize(self.stream);
+                    let _ = api.stream_destroy(self.stream);
                 }
-                result::module::unload(self.module)
+                if !staging.is_null() {
+                    let _ = api.host_free(staging.cast());
+                }
+                done(api.module_unload(self.module))
             }
         });
     }
@@ -226,35 +344,33 @@ fn entries(ptx: &'static str) -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// Has the driver translate `ptx` for the current card. What its translator says when it fails is in the error.
-fn load_module(ptx: &str) -> Result<CUmodule, DeviceError> {
+/// Has the driver translate `ptx` for the card of the context. What its translator says when it fails is in the error.
+fn load_module(primary: &Primary, ptx: &str) -> Result<Handle, DeviceError> {
     const OPERATION: &str = "translating the kernels for this device";
     const LOG_LEN: usize = 4096;
     let failed = |code, reason| DeviceError::Failed { operation: OPERATION, code, reason };
     let image = CString::new(ptx).map_err(|_| failed(0, "the PTX has a zero byte".into()))?;
     let mut log = [0u8; LOG_LEN];
-    let mut options =
-        [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut options = JIT_ERROR_LOG;
     // The size is passed by value, in the place of a pointer.
     let mut values = [log.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(LOG_LEN - 1)];
     let mut module = std::ptr::null_mut();
-    // SAFETY: a context is current; image, options and log live through the call; the log keeps its last zero byte.
-    let loaded = unsafe {
-        sys::cuModuleLoadDataEx(
-            &raw mut module,
-            image.as_ptr().cast(),
-            options.len() as u32,
-            options.as_mut_ptr(),
-            values.as_mut_ptr(),
-        )
-    };
-    loaded.result().map_err(|error| {
-        let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
-        let log = log.split_whitespace().collect::<Vec<_>>().join(" ");
-        let separator = if log.is_empty() { "" } else { "; " };
-        failed(error.0 as i32, format!("{}{separator}{log}", describe(error)))
-    })?;
-    Ok(module)
+    let loaded = primary.enter(OPERATION, |api| {
+        // SAFETY: a context is current; image, options and log live through the call; the log keeps its last zero byte.
+        Ok(unsafe {
+            let (image, len) = (image.as_ptr().cast(), options.len() as u32);
+            api.module_load(&raw mut module, image, len, options.as_mut_ptr(), values.as_mut_ptr())
+        })
+    });
+    match loaded? {
+        0 => Ok(module),
+        code => {
+            let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
+            let log = log.split_whitespace().collect::<Vec<_>>().join(" ");
+            let separator = if log.is_empty() { "" } else { "; " };
+            Err(failed(code, format!("{}{separator}{log}", describe(&primary.api, code))))
+        }
+    }
 }
 
 #[cfg(test)]

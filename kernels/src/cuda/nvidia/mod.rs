@@ -4,27 +4,84 @@
 //! card it has (and keeps the translation). A card is used through its primary context and one stream, so everything happens in the
 //! order of the calls.
 
+mod api;
 mod context;
 mod library;
 
 use super::buffer::Device;
-use super::driver::{DeviceError, DeviceInfo, DeviceKind};
+use super::choice::DeviceSource;
+use super::driver::{DeviceError, DeviceInfo, KernelResources};
 use super::ptx::{COMPUTE_CAPABILITY_MIN, PTX};
 use super::selftest::device_self_test;
 use context::Nvidia;
-use cudarc::driver::result;
-use cudarc::driver::sys::{CUdevice, CUdevice_attribute_enum as Attribute};
-use library::{DRIVER_VERSION_MIN, check, load, version_text};
+use library::{DRIVER_VERSION_MIN, Started, version_text};
+use std::path::Path;
 use std::sync::Arc;
 
-/// The CUDA devices of this machine, in the driver's order, whether or not they can be used. What is free of their memory is not asked
-/// for ([`DeviceInfo::free_bytes`] is 0), since that would start each of them.
-///
-/// # Errors
-/// [`DeviceError::NoDriver`] when there is no driver or no device, and when the driver fails.
-pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
-    let version = load()?;
-    (0..count()?).map(|ordinal| Ok(describe(ordinal, version)?.1)).collect()
+/// The CUDA devices of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CudaDevices;
+
+impl DeviceSource for CudaDevices {
+    fn devices(&self) -> Result<Vec<DeviceInfo>, DeviceError> {
+        devices(&library::system()?)
+    }
+
+    fn open(&self, ordinal: u32) -> Result<Device, DeviceError> {
+        open(&library::system()?, ordinal)
+    }
+}
+
+impl CudaDevices {
+    /// What each kernel takes of a multiprocessor of a device, as its driver translated them.
+    ///
+    /// # Errors
+    /// As [`DeviceSource::open`], but that the device takes no known-answer test.
+    pub fn resources(&self, ordinal: u32) -> Result<Vec<KernelResources>, DeviceError> {
+        start(&library::system()?, ordinal)?.resources()
+    }
+}
+
+/// The devices behind a driver library that is none of the system's: for tests.
+#[derive(Debug, Clone)]
+pub struct CudaLibrary(Started);
+
+impl CudaLibrary {
+    /// Loads and starts the library at `path`. It stays loaded.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoDriver`].
+    ///
+    /// # Safety
+    /// The library's functions of `cuda.h`'s names do what NVIDIA's do.
+    pub unsafe fn load(path: &Path) -> Result<CudaLibrary, DeviceError> {
+        // SAFETY: the caller's promise.
+        unsafe { library::at(path) }.map(CudaLibrary)
+    }
+
+    /// As [`CudaDevices::resources`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resources(&self, ordinal: u32) -> Result<Vec<KernelResources>, DeviceError> {
+        start(&self.0, ordinal)?.resources()
+    }
+}
+
+impl DeviceSource for CudaLibrary {
+    fn devices(&self) -> Result<Vec<DeviceInfo>, DeviceError> {
+        devices(&self.0)
+    }
+
+    fn open(&self, ordinal: u32) -> Result<Device, DeviceError> {
+        open(&self.0, ordinal)
+    }
+}
+
+/// All devices, in the driver's order, whether or not they can be used. What is free of their memory is not asked for
+/// ([`DeviceInfo::free_bytes`] is 0), since that would start each of them.
+fn devices(library: &Started) -> Result<Vec<DeviceInfo>, DeviceError> {
+    (0..library.count()?).map(|ordinal| Ok(library.describe(ordinal)?.1)).collect()
 }
 
 /// Whether the kernels can run on a device, judged by what it says of itself.
@@ -51,58 +108,26 @@ fn is_supported(info: &DeviceInfo, driver_version: i32) -> Result<(), DeviceErro
 }
 
 /// Opens a device by its number: starts it, loads the kernels, and has it pass the known-answer test.
-///
-/// # Errors
-/// [`DeviceError`]: no driver, no such device, one that is too old, fails, or computes other bits.
-pub fn open(ordinal: u32) -> Result<Device, DeviceError> {
-    let version = load()?;
-    let count = count()?;
-    if ordinal >= count {
-        return Err(DeviceError::NoSuchDevice { ordinal, count });
-    }
-    let (handle, info) = describe(ordinal, version)?;
-    is_supported(&info, version)?;
-    let device = Device::new(Arc::new(Nvidia::new(handle, info, PTX)?));
+fn open(library: &Started, ordinal: u32) -> Result<Device, DeviceError> {
+    let device = Device::new(Arc::new(start(library, ordinal)?));
     device_self_test(&device)?;
     Ok(device)
 }
 
-fn count() -> Result<u32, DeviceError> {
-    Ok(check("counting CUDA devices", result::device::get_count())?.max(0).unsigned_abs())
-}
-
-/// A device's handle, and what it says of itself.
-fn describe(ordinal: u32, driver_version: i32) -> Result<(CUdevice, DeviceInfo), DeviceError> {
-    const OPERATION: &str = "asking a CUDA device what it is";
-    let handle = check(OPERATION, result::device::get(ordinal as i32))?;
-    let attribute = |attribute| {
-        // SAFETY: the handle is the driver's.
-        let value = unsafe { result::device::get_attribute(handle, attribute) };
-        Ok(check(OPERATION, value)?.unsigned_abs())
-    };
-    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-    let clock_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
-    // SAFETY: the handle is the driver's.
-    let memory = check(OPERATION, unsafe { result::device::total_mem(handle) })?;
-    let info = DeviceInfo {
-        name: check(OPERATION, result::device::get_name(handle))?,
-        ordinal,
-        compute_capability: (major, minor),
-        multiprocessors,
-        clock_khz,
-        memory_bytes: memory as u64,
-        free_bytes: 0,
-        driver_version: version_text(driver_version),
-        kind: DeviceKind::Cuda,
-    };
-    Ok((handle, info))
+fn start(library: &Started, ordinal: u32) -> Result<Nvidia, DeviceError> {
+    let count = library.count()?;
+    if ordinal >= count {
+        return Err(DeviceError::NoSuchDevice { ordinal, count });
+    }
+    let (handle, info) = library.describe(ordinal)?;
+    is_supported(&info, library.version)?;
+    Nvidia::new(library.api.clone(), handle, info, PTX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::driver::DeviceKind;
 
     fn card(compute_capability: (u32, u32)) -> DeviceInfo {
         DeviceInfo {
@@ -132,15 +157,15 @@ mod tests {
     /// Whatever this machine has, asking is no panic; without a driver the line says what to install.
     #[test]
     fn asking_for_devices_never_panics() {
-        match devices() {
+        match CudaDevices.devices() {
             Ok(devices) => assert_eq!(
-                open(devices.len() as u32).map(|_| ()),
+                CudaDevices.open(devices.len() as u32).map(|_| ()),
                 Err(DeviceError::NoSuchDevice { ordinal: devices.len() as u32, count: devices.len() as u32 })
             ),
             Err(error) => {
                 assert!(matches!(error, DeviceError::NoDriver { .. }), "{error:?}");
                 assert!(error.to_string().contains("driver"), "{error}");
-                assert_eq!(open(0).map(|_| ()), Err(error));
+                assert_eq!(CudaDevices.open(0).map(|_| ()), Err(error));
             }
         }
     }
