@@ -4,8 +4,9 @@
     python3 kernels/cuda/build_ptx.py           writes essaim.ptx
     python3 kernels/cuda/build_ptx.py --check   compiles again, compares, assembles for every card we name, and looks at both
 
-No CUDA toolkit and no card are needed: the compiler (NVRTC) and the assembler (ptxas) come from PyPI into target/venv-cuda, at one version,
-by hash. The version is old on purpose: newer drivers take older PTX, and not the reverse (docs/decisions/0007-cuda.md).
+No CUDA toolkit and no card are needed: the compiler (NVRTC) and the assembler (ptxas) come from PyPI into target/venv-cuda, by hash, some
+80 MB. Their version is old on purpose: newer drivers take older PTX, and not the reverse (docs/decisions/0007-cuda.md). A second, newer
+assembler shows what the drivers of today make of it, which hold one like it.
 """
 
 import argparse
@@ -27,11 +28,16 @@ OUTPUT = HERE / "essaim.ptx"
 WHEELS = """\
 nvidia-cuda-nvrtc-cu11==11.8.89 --hash=sha256:a8d02f3cba345be56b1ffc3e74d8f61f02bb758dd31b0f20e12277a5a244f756
 nvidia-cuda-nvcc-cu11==11.8.89 --hash=sha256:f8e1e995166c884f2f5bf94975d7abb89175363b8712f7f81cd38d0df1b2cd85
+nvidia-cuda-nvcc==13.1.80 --hash=sha256:3bc4a530566f7083da0cfe9f637474efa173a1101ed0bc72da9a98f8a55edb77
 """
 
 # The oldest card we name; every newer one takes this PTX.
 ARCHITECTURE = "compute_75"
-CARDS = ["sm_75", "sm_80", "sm_89", "sm_90"]
+# Each assembler in NVIDIA's folder, with the cards that it knows of those.
+ASSEMBLERS = {
+    "11.8": ("cuda_nvcc/bin/ptxas", ["sm_75", "sm_80", "sm_89", "sm_90"]),
+    "13.1": ("cu13/bin/ptxas", ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]),
+}
 
 # Exact float32: nothing contracted, nothing flushed, division and square root rounded once.
 OPTIONS = [
@@ -52,7 +58,8 @@ def fail(message):
 def install():
     """The folder with NVIDIA's two packages."""
     found = list(VENV.glob("lib/python3*/site-packages/nvidia"))
-    if not found or not (found[0] / "cuda_nvcc/bin/ptxas").exists() or not (found[0] / "cuda_nvrtc/lib").exists():
+    wanted = ["cuda_nvrtc/lib", *(path for path, _ in ASSEMBLERS.values())]
+    if not found or not all((found[0] / path).exists() for path in wanted):
         if platform.system() != "Linux" or platform.machine() != "x86_64":
             fail("the pinned compiler is for Linux on x86-64; essaim.ptx itself serves every machine")
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
@@ -152,27 +159,39 @@ def inexact(ptx):
 
 
 def assemble(nvidia, ptx):
-    """Registers of each kernel on each card, and what is wrong."""
-    def one(card):
-        command = [str(nvidia / "cuda_nvcc/bin/ptxas"), "-v", "-arch", card, "-o", "/dev/null", "-"]
+    """Registers and shared memory of each kernel by assembler and card, and what is wrong."""
+    def one(version, path, card):
+        command = [str(nvidia / path), "-v", "-arch", card, "-o", "/dev/null", "-"]
         done = subprocess.run(command, input=ptx, capture_output=True, text=True)
         if done.returncode != 0:
-            fail(f"ptxas for {card}:\n{done.stdout}{done.stderr}")
-        return card, done.stderr
+            fail(f"ptxas {version} for {card}:\n{done.stdout}{done.stderr}")
+        return (version, card), done.stderr
 
     table, wrong = {}, []
+    tasks = [(version, path, card) for version, (path, cards) in ASSEMBLERS.items() for card in cards]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for card, log in pool.map(one, CARDS):
+        for key, log in pool.map(lambda task: one(*task), tasks):
             kernel = None
             for line in log.splitlines():
                 if match := re.search(r"Compiling entry function '(\w+)'", line):
                     kernel = match.group(1)
                 elif match := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
                     if match.groups() != ("0", "0", "0"):
-                        wrong.append(f"{card}: {kernel}: {match.group(0)}")
+                        wrong.append(f"{key[1]} by ptxas {key[0]}: {kernel}: {match.group(0)}")
                 elif match := re.search(r"Used (\d+) registers(?:.*?, (\d+) bytes smem)?", line):
-                    table.setdefault(kernel, {})[card] = (int(match.group(1)), int(match.group(2) or 0))
+                    table.setdefault(kernel, {})[key] = (int(match.group(1)), int(match.group(2) or 0))
     return table, wrong
+
+
+def show(table):
+    """Registers of each kernel on each card, by each assembler."""
+    width = max(len(kernel) for kernel in table)
+    keys = [(version, card) for version, (_, cards) in ASSEMBLERS.items() for card in cards]
+    print(f"{'registers, by ptxas':{width}}  {' '.join(f'{version:>6}' for version, _ in keys)}")
+    print(f"{'':{width}}  {' '.join(f'{card:>6}' for _, card in keys)}  shared bytes")
+    for kernel, by_key in table.items():
+        registers = " ".join(f"{by_key[key][0]:6}" for key in keys)
+        print(f"{kernel:{width}}  {registers}  {max(shared for _, shared in by_key.values()):12}")
 
 
 def main():
@@ -185,17 +204,13 @@ def main():
     wrong = inexact(ptx)
     table, spilled = assemble(nvidia, ptx)
     wrong += spilled
-    width = max(len(kernel) for kernel in table)
-    print(f"{'registers':{width}}  {'  '.join(CARDS)}  shared bytes")
-    for kernel, cards in table.items():
-        registers = "  ".join(f"{cards[card][0]:5}" for card in CARDS)
-        print(f"{kernel:{width}}  {registers}  {max(shared for _, shared in cards.values()):12}")
+    show(table)
     if wrong:
         fail("the kernels are not as they must be:\n  " + "\n  ".join(wrong))
     if arguments.check:
         if not OUTPUT.exists() or OUTPUT.read_text() != ptx:
             fail(f"{OUTPUT.name} is not what the sources give: run python3 kernels/cuda/build_ptx.py and commit it")
-        print(f"{OUTPUT.name} is what the sources give: {len(table)} kernels, {len(ptx)} bytes, no spills on {', '.join(CARDS)}")
+        print(f"{OUTPUT.name} is what the sources give: {len(table)} kernels, {len(ptx)} bytes, no spills by ptxas {' and '.join(ASSEMBLERS)}")
     else:
         OUTPUT.write_text(ptx)
         print(f"wrote {OUTPUT.name}: {len(table)} kernels, {len(ptx)} bytes")

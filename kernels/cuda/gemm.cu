@@ -200,6 +200,12 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
     const u32 band = blockIdx.x / (8 * tiles_n), within = blockIdx.x % (8 * tiles_n);
     const u32 band_rows = least(tiles_m - 8 * band, 8u);
     const u32 row = (8 * band + within % band_rows) * TILE, col = within / band_rows * TILE;
+    // They wait for the end in shared memory: in the loop every register counts.
+    __shared__ u32 corner[2];
+    if (threadIdx.x == 0) {
+        corner[0] = row;
+        corner[1] = col;
+    }
 
     Slice<TILE, DEPTH, A_ALONG_K, VECTOR> slice_a;
     Slice<TILE, DEPTH, B_ALONG_K, VECTOR> slice_b;
@@ -261,7 +267,7 @@ DEVICE void gemm_tile(const float* __restrict__ a, const float* __restrict__ b, 
             outputs.step(x, y);
         }
     }
-    outputs.store(c, ldc, row, col, m, n);
+    outputs.store(c, ldc, corner[0], corner[1], m, n);
 }
 
 #define PARAMETERS \
