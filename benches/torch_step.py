@@ -9,8 +9,11 @@ TF32 is off, so that both sides do float32 arithmetic. Prints one JSON line.
     python3 benches/torch_step.py --products --device cuda      float32 matrix products of the models, instead of a step
 
 Timing: a step is timed from its start until the device is done with it. On a device the loss stays there, and is read once at the end.
+With --seconds it warms up for a second and measures for so long. Where heads share keys and values, a CUDA device takes both ways of
+saying so (enable_gqa, and keys and values repeated), and the faster counts.
 """
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -35,6 +38,9 @@ def linear(inputs, outputs):
 
 
 class Attention(torch.nn.Module):
+    # Whether shared keys and values are repeated for each head, instead of leaving that to PyTorch.
+    repeat = False
+
     def __init__(self, width, heads, kv_heads):
         super().__init__()
         self.heads, self.kv_heads, self.head = heads, kv_heads, width // heads
@@ -54,7 +60,10 @@ class Attention(torch.nn.Module):
         q = heads(self.query(x), self.heads, True)
         k = heads(self.key(x), self.kv_heads, True)
         v = heads(self.value(x), self.kv_heads, False)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads < self.heads)
+        shared = self.kv_heads < self.heads
+        if shared and self.repeat:
+            k, v = (y.repeat_interleave(self.heads // self.kv_heads, dim=1) for y in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared and not self.repeat)
         return self.out(mixed.transpose(1, 2).reshape(batch, context, width))
 
 
@@ -96,13 +105,33 @@ def clock(device):
 
 
 def step_time(args, device):
+    """The step's figures; on a CUDA device those of the faster way to share keys and values."""
+    _, _, heads, kv_heads, *_ = MODELS[args.config]
+    both = device.type == "cuda" and kv_heads < heads
+    results = []
+    for Attention.repeat in [False, True] if both else [False]:
+        results.append(dict(step_time_of(args, device), repeated_kv=Attention.repeat))
+        torch.compiler.reset()
+    return max(results, key=lambda result: result["tokens_per_s"])
+
+
+def step_time_of(args, device):
     width, layers, heads, kv_heads, ffn, vocabulary, context, batch = MODELS[args.config]
     model = Llama(width, layers, heads, kv_heads, ffn, vocabulary, context).to(device)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
     forward = torch.compile(model) if args.compile else model
     walls, processor = [], []
-    for step in range(args.warmup + args.steps):
+    warm, measured = None, None
+    for step in itertools.count():
+        now = time.perf_counter()
+        if step == 1:
+            # The first step compiles.
+            warm = now + (1.0 if args.seconds else 0.0)
+        if measured is None and step >= args.warmup and (warm is None or now >= warm):
+            measured = now
+        if len(walls) >= args.steps and (not args.seconds or now >= measured + args.seconds):
+            break
         tokens = torch.randint(0, vocabulary, (batch, context + 1))
         start, busy = clock(device), time.process_time()
         tokens = tokens.to(device)
@@ -112,7 +141,7 @@ def step_time(args, device):
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         end = clock(device)
-        if step >= args.warmup:
+        if measured is not None:
             walls.append(end - start)
             processor.append(time.process_time() - busy)
     wall = statistics.median(walls)
@@ -123,7 +152,7 @@ def step_time(args, device):
         "parameters": sum(p.numel() for p in parameters),
         "threads": torch.get_num_threads(),
         "tokens_per_step": batch * context,
-        "steps": args.steps,
+        "steps": len(walls),
         "wall_s": round(wall, 6),
         "cpu_s": round(statistics.median(processor), 6),
         "tokens_per_s": round(batch * context / wall, 1),
@@ -133,13 +162,22 @@ def step_time(args, device):
 
 def products(args, device):
     """Products C[m, n] as JSON lines on standard input ask for them: layout, m, n, k. One JSON line for each, with its speed."""
+    def uniform(*shape):
+        # As device_products.rs: what is multiplied decides how much power a card takes, and so its clock.
+        return torch.rand(shape, device=device) * 2 - 1
+
+    if args.seconds:
+        x, end = uniform(2048, 2048), time.perf_counter() + 1.0
+        while clock(device) < end:
+            for _ in range(10):
+                torch.mm(x, x)
     for line in sys.stdin:
         if not line.strip():
             continue
         want = json.loads(line)
         layout, m, n, k = want["layout"], want["m"], want["n"], want["k"]
-        a = torch.randn((k, m) if layout[0] == "T" else (m, k), device=device)
-        b = torch.randn((n, k) if layout[1] == "T" else (k, n), device=device)
+        a = uniform(k, m) if layout[0] == "T" else uniform(m, k)
+        b = uniform(n, k) if layout[1] == "T" else uniform(k, n)
         a, b = (a.t() if layout[0] == "T" else a), (b.t() if layout[1] == "T" else b)
         out = torch.empty((m, n), device=device)
         walls = []
@@ -159,6 +197,7 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--seconds", type=float, help="warm up for a second, and measure for so long, --steps at least")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--products", action="store_true", help="read products from standard input, one JSON object a line")
