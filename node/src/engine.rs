@@ -33,6 +33,12 @@ pub enum EngineError {
         /// Why none can, device by device.
         reason: String,
     },
+    /// A device failed, and its driver does not give it back to this process: NVIDIA's wants a new process after some failures.
+    #[error("a device failed, and this process does not get it back ({reason})")]
+    Restart {
+        /// What the driver said.
+        reason: String,
+    },
 }
 
 /// Why one device is not used.
@@ -52,6 +58,14 @@ enum Refusal {
         needed = bytes_text(*needed_bytes), allowed = bytes_text(*allowed_bytes)
     )]
     HostMemory { needed_bytes: u64, allowed_bytes: u64 },
+}
+
+impl Refusal {
+    /// Whether it may be otherwise for another process: the driver failed, and the device was found neither too small nor wrong.
+    fn is_of_the_driver(&self) -> bool {
+        let (Refusal::Device(error) | Refusal::SelfCheck(SelfCheckError::Device(error))) = self else { return false };
+        matches!(error, DeviceError::Failed { .. } | DeviceError::NoDriver { .. })
+    }
 }
 
 /// What trains, ready to be used.
@@ -104,9 +118,31 @@ impl Engines {
     /// # Errors
     /// [`EngineError`].
     pub fn choose(&self, exec: &Exec, manifest: &Manifest, reporter: &Reporter) -> Result<Chosen, EngineError> {
-        let try_device = |ordinal| self.try_device(ordinal, exec, manifest);
-        let picked = self.choice.pick(&*self.source, try_device).map_err(|reason| self.refused(reason))?;
-        let (chosen, reason) = match picked {
+        self.choose_again(exec, manifest, reporter, false)
+    }
+
+    /// As [`Engines::choose`]; after a device was `lost`, and if a driver refuses what it gave before, [`EngineError::Restart`] instead of the CPU or nothing.
+    fn choose_again(
+        &self,
+        exec: &Exec,
+        manifest: &Manifest,
+        reporter: &Reporter,
+        lost: bool,
+    ) -> Result<Chosen, EngineError> {
+        let mut refused_by_driver = None;
+        let try_device = |ordinal| {
+            self.try_device(ordinal, exec, manifest).inspect_err(|refusal| {
+                if refusal.is_of_the_driver() {
+                    refused_by_driver.get_or_insert_with(|| refusal.to_string());
+                }
+            })
+        };
+        let picked = self.choice.pick(&*self.source, try_device);
+        let has_device = matches!(picked, Ok((Some(_), _)));
+        if let (true, false, Some(reason)) = (lost, has_device, refused_by_driver) {
+            return Err(EngineError::Restart { reason });
+        }
+        let (chosen, reason) = match picked.map_err(|reason| self.refused(reason))? {
             (Some(chosen), reason) => (chosen, reason),
             (None, reason) => (self.cpu(manifest)?, reason),
         };
@@ -165,34 +201,50 @@ fn event(chosen: &Chosen, exec: &Exec, reason: String) -> Event {
     }
 }
 
+/// Rounds that a device may lose one after the other before this process gives up on it.
+const LOSSES_MAX: u32 = 2;
+
 /// What trains, and what is to be done when it fails.
 #[derive(Debug)]
 pub struct Trainer {
     engines: Engines,
     /// None after a device failed, until the next round.
     chosen: Option<Chosen>,
+    /// Failures of a driver since the last work that was done.
+    losses: u32,
+    last_loss: String,
 }
 
 impl Trainer {
     /// Trains on what was chosen.
     pub fn new(engines: Engines, chosen: Chosen) -> Trainer {
-        Trainer { engines, chosen: Some(chosen) }
+        Trainer { engines, chosen: Some(chosen), losses: 0, last_loss: String::new() }
     }
 
     /// What trains the next round: the same as the last, or after a failure what can be had now.
     ///
     /// # Errors
-    /// [`EngineError`]: then the round is sat out.
+    /// [`EngineError::Restart`]: only a new process can go on. Others: then the round is sat out.
     pub fn ready(&mut self, exec: &Exec, manifest: &Manifest, reporter: &Reporter) -> Result<&Chosen, EngineError> {
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
-            None => self.engines.choose(exec, manifest, reporter)?,
+            None if self.losses >= LOSSES_MAX => return Err(EngineError::Restart { reason: self.last_loss.clone() }),
+            None => self.engines.choose_again(exec, manifest, reporter, self.losses > 0)?,
         };
         Ok(self.chosen.insert(chosen))
     }
 
-    /// Gives back a device that failed.
-    pub fn lost(&mut self) {
+    /// Gives back a device that failed, or had no room.
+    pub fn lost(&mut self, error: &DeviceError) {
         self.chosen = None;
+        if matches!(error, DeviceError::Failed { .. }) {
+            self.losses += 1;
+            self.last_loss = error.to_string();
+        }
+    }
+
+    /// The work of a round was done.
+    pub fn worked(&mut self) {
+        self.losses = 0;
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use essaim_node::cli::Cli;
+use essaim_node::cli::join::StartAgain;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("essaim: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<StartAgain>() { ExitCode::from(StartAgain::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }

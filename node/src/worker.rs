@@ -47,7 +47,19 @@ pub enum WorkerError {
     Contribute(#[from] ContributeError),
     /// A device failed in an earlier round, and nothing else can train.
     #[error("{0}; trying again in the next round")]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
+    /// A device failed in an earlier round, and only a new process can have it again.
+    #[error("{0}; starting again")]
+    Restart(EngineError),
+}
+
+impl From<EngineError> for WorkerError {
+    fn from(error: EngineError) -> WorkerError {
+        match error {
+            EngineError::Restart { .. } => WorkerError::Restart(error),
+            _ => WorkerError::Engine(error),
+        }
+    }
 }
 
 impl WorkerError {
@@ -289,14 +301,15 @@ impl Worker {
             Ok(contributed) => contributed,
             Err(ContributeError::NothingDone) => return Ok(None),
             Err(error) => {
-                if matches!(error, ContributeError::Device(_)) {
+                if let ContributeError::Device(lost) = &error {
                     // Opened again for the next round.
-                    self.trainer.lost();
+                    self.trainer.lost(lost);
                 }
                 return Err(error.into());
             }
         };
-        if let (Some(started), true) = (started, contributed.steps == work.steps) {
+        self.trainer.worked();
+        if let (Some(started), true) = (started, contributed.steps == steps) {
             self.tell_last(round, &contributed, started);
         }
         if control.is_abandoned() {

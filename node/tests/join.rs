@@ -6,7 +6,9 @@ mod operator;
 
 use cards::Cards;
 
-use essaim_kernels::cuda::{CudaDevices, DeviceSource};
+use essaim_cuda_shim::{Call, STAND_IN, ShimDriver, WatchedDriver};
+use essaim_kernels::Exec;
+use essaim_kernels::cuda::{CudaDevices, Device, DeviceSource, device_self_test};
 use essaim_node::config::Settings;
 use essaim_node::datadir::DataDir;
 use essaim_node::driver::{End, JoinError, JoinOptions, join};
@@ -14,6 +16,8 @@ use essaim_node::identity::Identity;
 use essaim_node::reporter::{Reporter, Show};
 use essaim_protocol::ids::{Hash, RunId};
 use essaim_protocol::link::JoinLink;
+use essaim_train::engine::Engine;
+use essaim_train::selfcheck::self_check_on;
 use operator::{Operator, Plan};
 use std::path::Path;
 use std::sync::Arc;
@@ -104,6 +108,85 @@ async fn a_member_on_a_device_and_one_on_the_cpu_train_one_model() {
     assert_eq!(status["device"], "shim:0");
     assert!(status["included"].as_u64().unwrap() >= 1, "its work counted: {status}");
     serving.abort();
+}
+
+/// As `essaim join` does: what ends with [`End::Restart`] is started again on the same data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_device_failed_for_good_is_started_again_and_takes_part_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let [here, root] = ["operator", "member"].map(|name| dir.path().join(name));
+    let operator = Operator::start(&here, Plan { rounds: 8, members_min: 1, lies_in_round: None }).await;
+    let (link, recorded) = (operator.link(), operator.recorded());
+    let serving = tokio::spawn(operator.run());
+    let cards = Arc::new(Cards::new(4 << 30));
+    let fail = async {
+        let mut recorded = recorded.clone();
+        recorded.wait_for(|last| last.is_some_and(|(round, _)| round >= 2)).await.map(|_| ()).unwrap();
+        cards.take_away();
+        cards.fail_at(Call::Launch, 1);
+    };
+    let (end, ()) = tokio::join!(member_on(&root, link.clone(), "cuda:0", cards.clone()), fail);
+    let End::Restart { reason } = end.unwrap() else { panic!("it went on") };
+    assert!(reason.contains("fell off the bus"), "{reason}");
+    cards.bring_back();
+    let end = member_on(&root, link, "cuda:0", cards.clone()).await.unwrap();
+    assert_eq!((end, cards.opened()), (End::Finished, 2));
+    assert_eq!(checkpoint_in(&root), recorded.borrow().unwrap().1);
+    assert!(status_of(&root)["included"].as_u64().unwrap() >= 1, "{}", status_of(&root));
+    serving.abort();
+}
+
+/// Kernels that a device runs before it is taken for a run.
+fn launches_at_opening() -> u64 {
+    let watched = WatchedDriver::new(ShimDriver::open().unwrap());
+    let device = Device::new(watched.clone());
+    device_self_test(&device).unwrap();
+    self_check_on(&Exec::detect(1).unwrap(), Engine::Device(&device)).unwrap();
+    watched.take_counts().launches
+}
+
+/// The program itself, on a stand-in for NVIDIA's library whose driver fails for the rest of a process. It is one process, which is replaced: nobody
+/// starts it again, and its standard output goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_whose_driver_wants_a_new_process_becomes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan { rounds: 1000, members_min: 1, lies_in_round: None };
+    let operator = Operator::start(&dir.path().join("operator"), plan).await;
+    let link = operator.link().to_string();
+    let serving = tokio::spawn(operator.run());
+    let out = dir.path().join("events");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_essaim"))
+        .args(["join", &link, "--device", "cuda:0", "--threads", "1", "--memory", "1G", "--no-mdns", "--json"])
+        .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--data-dir"])
+        .arg(dir.path().join("member"))
+        .env("LD_LIBRARY_PATH", Path::new(STAND_IN).parent().unwrap())
+        .env("ESSAIM_STAND_IN_FAIL", format!("cuLaunchKernel:{}:719:2", launches_at_opening() + 1))
+        .stdout(std::fs::File::create(&out).unwrap())
+        .spawn()
+        .unwrap();
+    let mut events = Vec::new();
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let text = std::fs::read_to_string(&out).unwrap();
+        events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect();
+        if events.iter().filter(|event| event["event"] == "round_started").count() >= 3 {
+            break;
+        }
+        assert_eq!(child.try_wait().unwrap(), None, "{text}");
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    serving.abort();
+    let order: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event["event"].as_str().unwrap() {
+            "warning" => event["message"].as_str().unwrap().ends_with("starting again").then_some("starting again"),
+            name => ["started", "round_started"].into_iter().find(|known| *known == name),
+        })
+        .collect();
+    // A round that is lost, one that cannot begin, and a new process that is given work.
+    let want = ["started", "round_started", "round_started", "starting again", "started", "round_started"];
+    assert_eq!(order.get(..want.len()), Some(&want[..]), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

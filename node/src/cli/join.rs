@@ -23,7 +23,8 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The member trains on what the run assigns, checks every record, and serves what others need. Stop it with Ctrl-C at any
-moment and start it again with the same command: identity, data and unsent claims are kept in the data directory.
+moment and start it again with the same command: identity, data and unsent claims are kept in the data directory. It starts itself
+again when a GPU failed and the driver wants a new process (exit code 75 if it cannot).
 
 Settings come from DIR/node.toml (threads, device, memory, listen, mdns, keep_rounds) and from flags, which override it.
 The newest checkpoint is always in DIR/checkpoint, ready for `essaim generate --checkpoint DIR/checkpoint`.
@@ -121,8 +122,32 @@ impl JoinArgs {
                 "the coordinator was not reached in time ({reason}): check the link and the connection, or leave out \
                  --give-up-after"
             ),
+            End::Restart { reason } => Err(start_again(reason).into()),
         }
     }
+}
+
+/// The program was to be started again and could not do it itself: whoever supervises it may.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; that failed: {error}")]
+pub struct StartAgain {
+    reason: String,
+    error: std::io::Error,
+}
+
+impl StartAgain {
+    /// The code to exit with: `EX_TEMPFAIL` of `sysexits.h`.
+    pub const EXIT_CODE: u8 = 75;
+}
+
+/// Puts a new process of this program, with the same arguments, in the place of this one. Gives why not.
+fn start_again(reason: String) -> StartAgain {
+    use std::os::unix::process::CommandExt;
+    let error = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    StartAgain { reason, error }
 }
 
 /// The link itself, or the one in the file of that name.

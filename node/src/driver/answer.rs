@@ -1,8 +1,8 @@
 //! Taking what comes in: network events, reports of tasks, outcomes of the worker.
 
-use super::{Driver, JoinError, NO_ANSWER, Report};
+use super::{Driver, End, JoinError, NO_ANSWER, Report};
 use crate::events::Event;
-use crate::worker::{Job, Outcome};
+use crate::worker::{Job, Outcome, WorkerError};
 use essaim_network::{Misbehaviour, NetworkEvent};
 use essaim_protocol::encoding;
 use essaim_protocol::ids::Hash;
@@ -149,6 +149,11 @@ impl Driver {
                         }
                     }
                     Ok(None) => self.nothing_done(round),
+                    Err(error @ WorkerError::Restart(_)) => {
+                        let reason = error.to_string();
+                        self.warn(format!("round {round}: {reason}"));
+                        self.state.end = Some(End::Restart { reason });
+                    }
                     Err(error) => {
                         self.warn(format!("round {round}: the work cannot be claimed: {error}"));
                         self.nothing_done(round);
@@ -165,7 +170,7 @@ impl Driver {
         bound.is_none_or(|bound| bound.claim.as_ref().is_some_and(|claim| claim.update == done.update))
     }
 
-    fn on_advanced(&mut self, round: u64, result: Result<(Hash, Hash), crate::worker::WorkerError>) {
+    fn on_advanced(&mut self, round: u64, result: Result<(Hash, Hash), WorkerError>) {
         let Some(advance) = self.state.advance.as_ref().filter(|advance| advance.round == round) else { return };
         let now_ms = self.now_ms();
         match result {

@@ -111,6 +111,11 @@ pub enum End {
         /// What the last try ended with.
         reason: String,
     },
+    /// What trains failed, and only a new process can have it again. All that counts is on disk.
+    Restart {
+        /// What happened.
+        reason: String,
+    },
 }
 
 struct Driver {
