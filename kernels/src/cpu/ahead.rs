@@ -25,6 +25,12 @@ impl Ahead {
         Ahead { row: block, stride, lines_in_row, line: 0, left, share: left.div_ceil(calls.max(1)) }
     }
 
+    /// Nothing.
+    #[inline(always)]
+    pub(crate) fn none() -> Ahead {
+        Ahead::new(std::ptr::null(), 0, 0, 0, 1)
+    }
+
     /// Fetches the next share.
     #[inline(always)]
     pub(crate) fn fetch<I: Isa>(&mut self) {

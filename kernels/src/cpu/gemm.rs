@@ -126,6 +126,8 @@ struct Left {
     stride: usize,
     /// Distance of tiles.
     tile: usize,
+    /// The rows after this block's, when rows are fetched as they are read.
+    next: Option<*const f32>,
 }
 
 simd_fn! {
@@ -134,6 +136,14 @@ simd_fn! {
         let (by_k, unpacked) = (layout == Layout::TN, a_unpacked(&task.shape, I::NR));
         let (row_stride, term_stride) = if by_k { (1, lda) } else { (lda, 1) };
         let tiles = task.rows.div_ceil(I::MR) * task.cols.div_ceil(I::NR);
+        if by_k && unpacked {
+            // Every line of the first block is read within the first row of tiles.
+            let a = task.a.wrapping_add(task.row);
+            Ahead::new(a, lda, kc.min(k), task.rows, 1).fetch::<I>();
+            if !task.b.packed {
+                Ahead::new(task.b.b, task.b.term, kc.min(k), task.cols, 1).fetch::<I>();
+            }
+        }
         for start in (0..k).step_by(kc) {
             let terms = kc.min(k - start);
             // What will be read next: the same rows, or else those below, which are likely this thread's next task.
@@ -148,19 +158,19 @@ simd_fn! {
             unsafe {
                 let a = task.a.add(task.row * row_stride + start * term_stride);
                 if by_k {
-                    let mut left = Left { a, stride: lda, tile: I::MR };
+                    let mut left = Left { a, stride: lda, tile: I::MR, next: None };
                     if !unpacked {
                         pack_a_columns::<I>(a, lda, task.rows, terms, packed_a);
-                        left = Left { a: packed_a, stride: I::MR, tile: a_tile_stride(I::MR, terms) };
+                        left = Left { a: packed_a, stride: I::MR, tile: a_tile_stride(I::MR, terms), next: None };
                     }
                     multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles));
+                } else if unpacked {
+                    let left = Left { a, stride: lda, tile: I::MR * lda, next: Some(next) };
+                    multiply_block::<I, false>(task, start, terms, left, Ahead::none());
                 } else {
-                    let mut left = Left { a, stride: lda, tile: I::MR * lda };
-                    if !unpacked {
-                        pack_a_rows(a, lda, task.rows, terms, packed_a);
-                        let stride = a_row_stride(terms);
-                        left = Left { a: packed_a, stride, tile: I::MR * stride };
-                    }
+                    pack_a_rows(a, lda, task.rows, terms, packed_a);
+                    let stride = a_row_stride(terms);
+                    let left = Left { a: packed_a, stride, tile: I::MR * stride, next: None };
                     multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles));
                 }
             }
@@ -188,23 +198,35 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
     let mut b_ahead = Ahead::new(b.b.wrapping_add((start + terms) * b.term), b.term, more_terms, cols, tiles);
     let (a_row, a_k) = if BY_K { (1, left.stride) } else { (left.stride, 1) };
     for block in (0..cols).step_by(block_cols) {
+        let block_end = cols.min(block + block_cols);
         for top in (0..rows).step_by(I::MR) {
-            for at in (block..cols.min(block + block_cols)).step_by(I::NR) {
+            let last_row = top + I::MR >= rows;
+            if let (0, Some(next)) = (block, left.next) {
+                // Rows that are read where they lie are fetched one row of tiles before they are needed.
+                let rows_below = if last_row { next } else { left.a.wrapping_add((top + I::MR) * left.stride) };
+                ahead = Ahead::new(rows_below, left.stride, I::MR, terms, block_end.div_ceil(I::NR));
+            }
+            for at in (block..block_end).step_by(I::NR) {
                 ahead.fetch::<I>();
                 b_ahead.fetch::<I>();
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let c = c.add((row + top) * ldc + col + at);
-                    // The tile to the right will be needed soon. Tall ones have more rows than a set of the first-level cache holds.
+                    let c_tile = c.add((row + top) * ldc + col + at);
+                    // The next tile will be needed soon. Tall ones have more rows than a set of the first-level cache holds.
+                    let next_c = match (at + I::NR < block_end, last_row) {
+                        (true, _) => c_tile.wrapping_add(I::NR),
+                        (false, false) => c.wrapping_add((row + top + I::MR) * ldc + col + block),
+                        (false, true) => c.wrapping_add(row * ldc + col + block_end % cols),
+                    };
                     for line in 0..I::MR * (I::NR / LINE) {
                         let (row, column) = (line / (I::NR / LINE), line % (I::NR / LINE) * LINE);
-                        let line = c.wrapping_add(row * ldc + I::NR + column);
+                        let line = next_c.wrapping_add(row * ldc + column);
                         if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
                     }
                     let a = left.a.add(top / I::MR * left.tile);
                     let b_at = b.b.add(at / I::NR * b.panel + start * b.term);
                     let load = accumulate || start > 0;
-                    let operands = Tile { k: terms, a, a_row, a_k, b: b_at, b_k: b.term, c, ldc, load };
+                    let operands = Tile { k: terms, a, a_row, a_k, b: b_at, b_k: b.term, c: c_tile, ldc, load };
                     tile::<I, BY_K, FULL>(I::MR.min(rows - top), I::NR.min(cols - at), operands);
                 }
             }
