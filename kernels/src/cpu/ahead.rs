@@ -5,6 +5,52 @@ use super::isa::Isa;
 /// Elements of a cache line.
 pub(crate) const LINE: usize = 16;
 
+/// What a tile fetches while it is being computed, a few lines every [`Fetch::TERMS`] terms: as many at once as there are buffers for missing
+/// lines do not keep the multiplications waiting.
+pub(crate) trait Fetch {
+    /// Terms from one share to the next.
+    const TERMS: usize;
+
+    /// Fetches the next share.
+    fn fetch<I: Isa>(&mut self);
+}
+
+/// No tile to come is known.
+pub(crate) struct Nothing;
+
+impl Fetch for Nothing {
+    const TERMS: usize = usize::MAX;
+
+    #[inline(always)]
+    fn fetch<I: Isa>(&mut self) {}
+}
+
+/// What a product fetches: its next operands and outputs.
+pub(crate) struct Stream {
+    pub(crate) a: Ahead,
+    pub(crate) b: Ahead,
+    pub(crate) c: Ahead,
+}
+
+impl Stream {
+    /// How often a tile of so many terms fetches.
+    #[inline(always)]
+    pub(crate) fn calls(terms: usize) -> usize {
+        terms.div_ceil(Self::TERMS)
+    }
+}
+
+impl Fetch for Stream {
+    const TERMS: usize = 16;
+
+    #[inline(always)]
+    fn fetch<I: Isa>(&mut self) {
+        self.a.fetch::<I>();
+        self.b.fetch::<I>();
+        self.c.fetch::<I>();
+    }
+}
+
 /// A block of rows to come, fetched a few lines at a time. It only hints: nothing is read, and any address is allowed.
 pub(crate) struct Ahead {
     row: *const f32,

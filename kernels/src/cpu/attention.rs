@@ -4,6 +4,7 @@
 //! cache. The backward pass computes the probabilities again from the saved maximum and inverse sum, with the very same
 //! operations, so nothing of size seq² is ever kept. Tiles on the diagonal end or begin with a triangle ([`TAIL`], [`HEAD`]).
 
+use super::ahead::Nothing;
 use super::isa::{Isa, NR_MAX, simd_fn};
 use super::micro::{FULL, HEAD, TAIL, Tile, tile};
 use super::pack::{pack_b_columns, pack_b_rows};
@@ -110,7 +111,7 @@ unsafe fn products_with_positions<I: Isa>(
                 let b = packed.add(left * s.hd);
                 let operands =
                     Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.score_stride, load: false };
-                tile::<I, false, FULL>(I::MR.min(rows - top), I::NR, operands);
+                tile::<I, false, FULL>(I::MR.min(rows - top), I::NR, operands, &mut Nothing);
             }
         }
     }
@@ -136,7 +137,7 @@ unsafe fn weighted_positions<I: Isa>(
                 let k = first + top + 1;
                 let operands =
                     Tile { k, a, a_row: s.score_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.q_stride, load: false };
-                tile::<I, false, TAIL>(I::MR.min(rows - top), I::NR.min(s.hd - left), operands);
+                tile::<I, false, TAIL>(I::MR.min(rows - top), I::NR.min(s.hd - left), operands, &mut Nothing);
             }
         }
     }
@@ -168,9 +169,9 @@ unsafe fn weighted_queries<I: Isa>(
                 let operands =
                     Tile { k, a, a_row: 1, a_k: s.score_stride, b, b_k: I::NR, c, ldc: s.kv_stride, load: true };
                 if top < first {
-                    tile::<I, true, FULL>(height, cols, operands);
+                    tile::<I, true, FULL>(height, cols, operands, &mut Nothing);
                 } else {
-                    tile::<I, true, HEAD>(height, cols, operands);
+                    tile::<I, true, HEAD>(height, cols, operands, &mut Nothing);
                 }
             }
         }

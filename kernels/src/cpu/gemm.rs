@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Ahead, LINE};
+use super::ahead::{Ahead, Fetch, LINE, Nothing, Stream};
 use super::isa::{Isa, simd_fn, tile_size};
 use super::micro::{FULL, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
@@ -163,7 +163,7 @@ simd_fn! {
                         pack_a_columns::<I>(a, lda, task.rows, terms, packed_a);
                         left = Left { a: packed_a, stride: I::MR, tile: a_tile_stride(I::MR, terms), next: None };
                     }
-                    multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles));
+                    multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles * fetches_in_tile::<true>(terms)));
                 } else if unpacked {
                     let left = Left { a, stride: lda, tile: I::MR * lda, next: Some(next) };
                     multiply_block::<I, false>(task, start, terms, left, Ahead::none());
@@ -171,11 +171,17 @@ simd_fn! {
                     pack_a_rows(a, lda, task.rows, terms, packed_a);
                     let stride = a_row_stride(terms);
                     let left = Left { a: packed_a, stride, tile: I::MR * stride, next: None };
-                    multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles));
+                    multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles * fetches_in_tile::<false>(terms)));
                 }
             }
         }
     }
+}
+
+/// How often a tile fetches what comes next. Where few rows of C share a long `k`, there is much to fetch for each tile, and it is spread over
+/// the tile's terms; elsewhere that costs more than it gains.
+fn fetches_in_tile<const BY_K: bool>(terms: usize) -> usize {
+    if BY_K { Stream::calls(terms) } else { 1 }
 }
 
 /// A block of A times every panel of the task, over the terms from `start` on.
@@ -188,14 +194,17 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
     start: usize,
     terms: usize,
     left: Left,
-    mut ahead: Ahead,
+    a_ahead: Ahead,
 ) {
     let Task { shape: GemmShape { k, ldc, accumulate, .. }, b, c, row, rows, col, cols, .. } = *task;
     let block_cols = (B_BLOCK / terms).next_multiple_of(I::NR);
     // B's next terms, where they lie; a packed B is in the caches.
     let more_terms = if b.packed { 0 } else { terms.min(k - start - terms) };
     let tiles = rows.div_ceil(I::MR) * cols.div_ceil(I::NR);
-    let mut b_ahead = Ahead::new(b.b.wrapping_add((start + terms) * b.term), b.term, more_terms, cols, tiles);
+    let calls = fetches_in_tile::<BY_K>(terms);
+    let b_next = b.b.wrapping_add((start + terms) * b.term);
+    let b_ahead = Ahead::new(b_next, b.term, more_terms, cols, tiles * calls);
+    let mut ahead = Stream { a: a_ahead, b: b_ahead, c: Ahead::none() };
     let (a_row, a_k) = if BY_K { (1, left.stride) } else { (left.stride, 1) };
     for block in (0..cols).step_by(block_cols) {
         let block_end = cols.min(block + block_cols);
@@ -204,30 +213,29 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
             if let (0, Some(next)) = (block, left.next) {
                 // Rows that are read where they lie are fetched one row of tiles before they are needed.
                 let rows_below = if last_row { next } else { left.a.wrapping_add((top + I::MR) * left.stride) };
-                ahead = Ahead::new(rows_below, left.stride, I::MR, terms, block_end.div_ceil(I::NR));
+                ahead.a = Ahead::new(rows_below, left.stride, I::MR, terms, block_end.div_ceil(I::NR) * calls);
             }
             for at in (block..block_end).step_by(I::NR) {
-                ahead.fetch::<I>();
-                b_ahead.fetch::<I>();
                 // SAFETY: the caller's promise.
                 unsafe {
                     let c_tile = c.add((row + top) * ldc + col + at);
-                    // The next tile will be needed soon. Tall ones have more rows than a set of the first-level cache holds.
                     let next_c = match (at + I::NR < block_end, last_row) {
                         (true, _) => c_tile.wrapping_add(I::NR),
                         (false, false) => c.wrapping_add((row + top + I::MR) * ldc + col + block),
                         (false, true) => c.wrapping_add(row * ldc + col + block_end % cols),
                     };
-                    for line in 0..I::MR * (I::NR / LINE) {
-                        let (row, column) = (line / (I::NR / LINE), line % (I::NR / LINE) * LINE);
-                        let line = next_c.wrapping_add(row * ldc + column);
-                        if I::MR > 8 { I::prefetch_far(line) } else { I::prefetch(line) }
-                    }
+                    ahead.c = Ahead::new(next_c, ldc, I::MR, I::NR, calls);
                     let a = left.a.add(top / I::MR * left.tile);
                     let b_at = b.b.add(at / I::NR * b.panel + start * b.term);
                     let load = accumulate || start > 0;
                     let operands = Tile { k: terms, a, a_row, a_k, b: b_at, b_k: b.term, c: c_tile, ldc, load };
-                    tile::<I, BY_K, FULL>(I::MR.min(rows - top), I::NR.min(cols - at), operands);
+                    let (tile_rows, tile_cols) = (I::MR.min(rows - top), I::NR.min(cols - at));
+                    if BY_K {
+                        tile::<I, BY_K, FULL>(tile_rows, tile_cols, operands, &mut ahead);
+                    } else {
+                        ahead.fetch::<I>();
+                        tile::<I, BY_K, FULL>(tile_rows, tile_cols, operands, &mut Nothing);
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Each output is its own chain over increasing `k`, so the shape of the tile cannot be seen in the result. A triangular part at one end of
 //! `k` serves causal attention, where each row of the tile has one term more than the row before.
 
+use super::ahead::{Fetch, Nothing};
 use super::isa::{Isa, MR_MAX, NR_MAX};
 
 /// All rows have the same terms.
@@ -56,12 +57,17 @@ impl Tile {
 /// # Safety
 /// The pointers must be valid for the `rows`, `cols` and terms that the tile and `SHAPE` name; B always has all columns.
 #[inline(always)]
-pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, cols: usize, t: Tile) {
+pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(
+    rows: usize,
+    cols: usize,
+    t: Tile,
+    ahead: &mut impl Fetch,
+) {
     debug_assert!(rows <= I::MR && cols <= I::NR, "a tile of {rows} × {cols}");
     // SAFETY: the caller's promise; a narrow tile is computed in a buffer of full width.
     unsafe {
         if cols == I::NR {
-            return tile_rows::<I, A_BY_K, SHAPE>(rows, t);
+            return tile_rows::<I, A_BY_K, SHAPE>(rows, t, ahead);
         }
         let mut wide = [0.0f32; MR_MAX * NR_MAX];
         if t.load {
@@ -69,7 +75,7 @@ pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usi
                 std::ptr::copy_nonoverlapping(t.c.add(row * t.ldc), wide.as_mut_ptr().add(row * I::NR), cols);
             }
         }
-        tile_rows::<I, A_BY_K, SHAPE>(rows, Tile { c: wide.as_mut_ptr(), ldc: I::NR, ..t });
+        tile_rows::<I, A_BY_K, SHAPE>(rows, Tile { c: wide.as_mut_ptr(), ldc: I::NR, ..t }, ahead);
         for row in 0..rows {
             std::ptr::copy_nonoverlapping(wide.as_ptr().add(row * I::NR), t.c.add(row * t.ldc), cols);
         }
@@ -78,7 +84,7 @@ pub(crate) unsafe fn tile<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usi
 
 /// Rows of a tile that go through together: all, or else powers of two.
 #[inline(always)]
-unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile) {
+unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: Tile, ahead: &mut impl Fetch) {
     // SAFETY: the caller's promise.
     unsafe {
         if !I::INLINE_TILES {
@@ -88,12 +94,12 @@ unsafe fn tile_rows<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t:
         while row < rows {
             let part = t.below::<I, A_BY_K, SHAPE>(row);
             row += match rows - row {
-                left if left >= 14 && I::MR >= 14 => part.compute::<I, 14, A_BY_K, SHAPE>(),
-                left if left >= 8 && I::MR >= 8 => part.compute::<I, 8, A_BY_K, SHAPE>(),
-                left if left >= 6 && I::MR == 6 => part.compute::<I, 6, A_BY_K, SHAPE>(),
-                left if left >= 4 => part.compute::<I, 4, A_BY_K, SHAPE>(),
-                left if left >= 2 => part.compute::<I, 2, A_BY_K, SHAPE>(),
-                _ => part.compute::<I, 1, A_BY_K, SHAPE>(),
+                left if left >= 14 && I::MR >= 14 => part.compute::<I, 14, A_BY_K, SHAPE>(ahead),
+                left if left >= 8 && I::MR >= 8 => part.compute::<I, 8, A_BY_K, SHAPE>(ahead),
+                left if left >= 6 && I::MR == 6 => part.compute::<I, 6, A_BY_K, SHAPE>(ahead),
+                left if left >= 4 => part.compute::<I, 4, A_BY_K, SHAPE>(ahead),
+                left if left >= 2 => part.compute::<I, 2, A_BY_K, SHAPE>(ahead),
+                _ => part.compute::<I, 1, A_BY_K, SHAPE>(ahead),
             };
         }
     }
@@ -106,19 +112,27 @@ unsafe fn outlined<I: Isa, const A_BY_K: bool, const SHAPE: u8>(rows: usize, t: 
     // SAFETY: the caller's promise; each row of a triangle has the terms that the whole would give it.
     unsafe {
         if rows == I::MR && I::TALL_TILES {
-            t.compute::<I, 6, A_BY_K, SHAPE>();
+            t.compute::<I, 6, A_BY_K, SHAPE>(&mut Nothing);
             return;
         }
         for row in 0..rows {
-            t.below::<I, A_BY_K, SHAPE>(row).compute::<I, 1, A_BY_K, FULL>();
+            t.below::<I, A_BY_K, SHAPE>(row).compute::<I, 1, A_BY_K, FULL>(&mut Nothing);
         }
     }
+}
+
+#[inline(always)]
+fn terms_between<F: Fetch>(_: &F) -> usize {
+    F::TERMS
 }
 
 impl Tile {
     /// Computes a tile of `ROWS` rows and all columns; gives `ROWS`.
     #[inline(always)]
-    unsafe fn compute<I: Isa, const ROWS: usize, const A_BY_K: bool, const SHAPE: u8>(self) -> usize {
+    unsafe fn compute<I: Isa, const ROWS: usize, const A_BY_K: bool, const SHAPE: u8>(
+        self,
+        ahead: &mut impl Fetch,
+    ) -> usize {
         let t = self;
         let (a_row, a_k) = if A_BY_K { (1, t.a_k) } else { (t.a_row, 1) };
         let (mut a, mut b, mut k) = (t.a, t.b, t.k);
@@ -142,14 +156,19 @@ impl Tile {
                 }
                 k -= ROWS - 1;
             }
-            for _ in 0..k {
-                let wide = [I::load(b), I::load(b.add(I::LANES))];
-                for (row, sums) in acc.iter_mut().enumerate() {
-                    let x = I::splat(*a.add(row * a_row));
-                    *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
+            while k > 0 {
+                ahead.fetch::<I>();
+                let terms = k.min(terms_between(ahead));
+                for _ in 0..terms {
+                    let wide = [I::load(b), I::load(b.add(I::LANES))];
+                    for (row, sums) in acc.iter_mut().enumerate() {
+                        let x = I::splat(*a.add(row * a_row));
+                        *sums = [I::vfma(x, wide[0], sums[0]), I::vfma(x, wide[1], sums[1])];
+                    }
+                    a = a.add(a_k);
+                    b = b.add(t.b_k);
                 }
-                a = a.add(a_k);
-                b = b.add(t.b_k);
+                k -= terms;
             }
             if SHAPE == TAIL {
                 for first in 1..ROWS {
