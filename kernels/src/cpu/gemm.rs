@@ -45,8 +45,10 @@ const SET_DISTANCE: usize = 256;
 const UNPACKED_PANELS_MAX: usize = 16;
 /// Likewise, when A is transposed, wherever its rows lie.
 const UNPACKED_COLUMN_PANELS_MAX: usize = 4;
-/// A large B with rows up to this is read where it lies when C has a row for each token.
-const UNPACKED_B_ROW_MAX: usize = 256;
+/// Longest rows of B that are read where they lie in weight gradients; 2 KiB apart, two places of a page, they are not.
+const UNPACKED_B_ROW_MAX: usize = 384;
+/// Longest rows of a large B that is read where it lies when C has a row for each token.
+const UNPACKED_LARGE_B_ROW_MAX: usize = 256;
 /// Elements of a B that is large.
 const UNPACKED_B_MIN: usize = 1 << 18;
 
@@ -102,8 +104,8 @@ fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
     let GemmShape { layout, n, k, ldb, .. } = *shape;
     n.is_multiple_of(tile_cols)
         && match layout {
-            Layout::TN => ldb <= UNPACKED_ROW_MAX,
-            Layout::NN => ldb <= UNPACKED_B_ROW_MAX && n * k >= UNPACKED_B_MIN,
+            Layout::TN => ldb <= UNPACKED_B_ROW_MAX,
+            Layout::NN => ldb <= UNPACKED_LARGE_B_ROW_MAX && n * k >= UNPACKED_B_MIN,
             Layout::NT => false,
         }
 }
