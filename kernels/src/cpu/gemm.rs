@@ -39,14 +39,14 @@ const PART_MULTIPLICATIONS: usize = 1 << 19;
 /// Longest rows of an operand that is read where it lies whatever their distance, elements. A tile takes a part of each row, and what lies
 /// further apart shares too few sets of the caches to stay in them.
 const UNPACKED_ROW_MAX: usize = 512;
+/// The same in weight gradients, where each row is a term: 2 KiB apart, at two places of a page, they are packed.
+const UNPACKED_TERM_MAX: usize = 384;
 /// Rows at a multiple of this distance begin at one of four places of a page, and share as few sets of the first-level cache.
 const SET_DISTANCE: usize = 256;
 /// Panels of B up to which packing a block of A is not worth it, if its rows share few sets: each packed line is read once for each panel.
 const UNPACKED_PANELS_MAX: usize = 16;
 /// Likewise, when A is transposed, wherever its rows lie.
 const UNPACKED_COLUMN_PANELS_MAX: usize = 4;
-/// Longest rows of B that are read where they lie in weight gradients; 2 KiB apart, two places of a page, they are not.
-const UNPACKED_B_ROW_MAX: usize = 384;
 /// Longest rows of a large B that is read where it lies when C has a row for each token.
 const UNPACKED_LARGE_B_ROW_MAX: usize = 256;
 /// Elements of a B that is large.
@@ -92,10 +92,11 @@ pub fn row_stride(width: usize) -> usize {
 
 /// Whether A is read where it lies.
 fn a_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
+    let by_k = shape.layout == Layout::TN;
     let few = |panels| shape.n <= panels * tile_cols;
-    shape.lda <= UNPACKED_ROW_MAX
+    shape.lda <= if by_k { UNPACKED_TERM_MAX } else { UNPACKED_ROW_MAX }
         || !shape.lda.is_multiple_of(SET_DISTANCE) && few(UNPACKED_PANELS_MAX)
-        || shape.layout == Layout::TN && few(UNPACKED_COLUMN_PANELS_MAX)
+        || by_k && few(UNPACKED_COLUMN_PANELS_MAX)
 }
 
 /// Whether B is read where it lies: only where its terms are rows, and where packing it is of little use: many products with few rows of
@@ -104,7 +105,7 @@ fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
     let GemmShape { layout, n, k, ldb, .. } = *shape;
     n.is_multiple_of(tile_cols)
         && match layout {
-            Layout::TN => ldb <= UNPACKED_B_ROW_MAX,
+            Layout::TN => ldb <= UNPACKED_TERM_MAX,
             Layout::NN => ldb <= UNPACKED_LARGE_B_ROW_MAX && n * k >= UNPACKED_B_MIN,
             Layout::NT => false,
         }
