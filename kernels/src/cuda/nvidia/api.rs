@@ -1,8 +1,9 @@
-//! NVIDIA's driver library: the functions that are used of it, as `cuda.h` declares them, found when the program runs.
+//! NVIDIA's driver library, which `cudarc` finds when the program runs: the functions that are used of it, as `cuda.h` declares them.
 //!
-//! A result is a plain integer here. In C it is an enumeration to which every driver may add, so a Rust `enum` of it would be undefined behaviour as soon as a
-//! newer driver answers with an error that did not exist when the program was built.
+//! A result is a plain integer here. In C it is an enumeration to which every driver may add, and `cudarc`'s own declarations make a Rust `enum` of it,
+//! which is undefined behaviour as soon as a newer driver answers with an error that did not exist when the program was built.
 
+use cudarc::driver::sys;
 use libloading::Library;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::Path;
@@ -17,35 +18,24 @@ pub(super) type Address = u64;
 pub(super) type Handle = *mut c_void;
 
 /// `CUDA_ERROR_OUT_OF_MEMORY`.
-pub(super) const OUT_OF_MEMORY: Code = 2;
+pub(super) const OUT_OF_MEMORY: Code = sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY as Code;
 /// `CUDA_ERROR_NO_DEVICE`.
-pub(super) const NO_DEVICE: Code = 100;
+pub(super) const NO_DEVICE: Code = sys::CUresult::CUDA_ERROR_NO_DEVICE as Code;
 
-/// `CU_DEVICE_ATTRIBUTE_…`.
-#[derive(Debug, Clone, Copy)]
-#[repr(i32)]
-pub(super) enum DeviceAttribute {
-    ClockRate = 13,
-    MultiprocessorCount = 16,
-    ComputeCapabilityMajor = 75,
-    ComputeCapabilityMinor = 76,
-}
+/// A number about a device.
+pub(super) use sys::CUdevice_attribute as DeviceAttribute;
+/// A number about a kernel.
+pub(super) use sys::CUfunction_attribute as FunctionAttribute;
 
-/// `CU_FUNC_ATTRIBUTE_…`.
-#[derive(Debug, Clone, Copy)]
-#[repr(i32)]
-pub(super) enum FunctionAttribute {
-    SharedSizeBytes = 1,
-    LocalSizeBytes = 3,
-    NumRegs = 4,
-}
-
-/// `CU_CTX_SCHED_BLOCKING_SYNC`: who waits for the device sleeps, instead of asking again and again.
-pub(super) const SCHED_BLOCKING_SYNC: c_uint = 4;
-/// `CU_STREAM_NON_BLOCKING`: nothing waits for the default stream, which is not used.
-pub(super) const STREAM_NON_BLOCKING: c_uint = 1;
-/// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`.
-pub(super) const JIT_ERROR_LOG: [c_int; 2] = [5, 6];
+/// Who waits for the device sleeps, instead of asking again and again.
+pub(super) const SCHED_BLOCKING_SYNC: c_uint = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as c_uint;
+/// Nothing waits for the default stream, which is not used.
+pub(super) const STREAM_NON_BLOCKING: c_uint = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
+/// A buffer for what the translation of PTX finds wrong, and its length.
+pub(super) const JIT_ERROR_LOG: [c_int; 2] = [
+    sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER as c_int,
+    sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as c_int,
+];
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident = $symbol:literal($($argument:ident: $kind:ty),*);)*) => {
@@ -55,21 +45,17 @@ macro_rules! functions {
         }
 
         impl Api {
-            /// Loads the library of that name, or at that path.
+            /// Those of a library.
             ///
             /// # Errors
-            /// What the system says: there is none, or a function is missing.
+            /// What the system says: a function is missing.
             ///
             /// # Safety
-            /// The library is NVIDIA's, or has functions of the same names that do the same with the same arguments.
-            pub(super) unsafe fn load(path: &Path) -> Result<Api, libloading::Error> {
-                // SAFETY: the caller's promise.
-                let library = unsafe { Library::new(path)? };
+            /// The library is NVIDIA's, or has functions of the same names that do the same with the same arguments. It is never
+            /// unloaded.
+            unsafe fn of(library: &Library) -> Result<Api, libloading::Error> {
                 // SAFETY: the caller's promise; the types are those of cuda.h.
-                let api = unsafe { Api { $($name: *library.get($symbol)?,)* } };
-                // It has threads of its own and is not made to be unloaded.
-                std::mem::forget(library);
-                Ok(api)
+                Ok(unsafe { Api { $($name: *library.get($symbol)?,)* } })
             }
 
             $(
@@ -155,6 +141,34 @@ functions! {
         function: Handle, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint,
         block_z: c_uint, shared_bytes: c_uint, stream: Handle, params: *mut *mut c_void, extra: *mut *mut c_void
     );
+}
+
+impl Api {
+    /// Those of the system's library; none where there is no library that can be loaded.
+    ///
+    /// # Errors
+    /// As [`Api::of`].
+    pub(super) fn system() -> Result<Option<Api>, libloading::Error> {
+        // SAFETY: these look for NVIDIA's library by its name, and `culib` keeps it until the program ends. It panics where there is none.
+        unsafe { if sys::is_culib_present() { Api::of(sys::culib()).map(Some) } else { Ok(None) } }
+    }
+
+    /// Those of the library at that path.
+    ///
+    /// # Errors
+    /// What the system says: there is none, or a function is missing.
+    ///
+    /// # Safety
+    /// As [`Api::of`].
+    pub(super) unsafe fn load(path: &Path) -> Result<Api, libloading::Error> {
+        // SAFETY: the caller's promise.
+        let library = unsafe { Library::new(path)? };
+        // SAFETY: the caller's promise, and the next line's.
+        let api = unsafe { Api::of(&library) };
+        // It has threads of its own and is not made to be unloaded.
+        std::mem::forget(library);
+        api
+    }
 }
 
 impl std::fmt::Debug for Api {

@@ -154,9 +154,9 @@ impl Nvidia {
             };
             Ok(KernelResources {
                 name,
-                registers: attribute(FunctionAttribute::NumRegs)?,
-                local_bytes: attribute(FunctionAttribute::LocalSizeBytes)?,
-                shared_bytes: attribute(FunctionAttribute::SharedSizeBytes)?,
+                registers: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+                local_bytes: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
+                shared_bytes: attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?,
             })
         };
         self.functions.iter().map(of_one).collect()

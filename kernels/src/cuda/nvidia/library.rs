@@ -9,13 +9,6 @@ use std::sync::{Arc, OnceLock};
 /// The oldest driver that reads the embedded PTX (ISA 7.8): that of CUDA 11.8, as `cuDriverGetVersion` counts.
 pub(super) const DRIVER_VERSION_MIN: i32 = 11_080;
 
-/// What the library is called, the usual name first.
-#[cfg(windows)]
-const NAMES: [&str; 1] = ["nvcuda.dll"];
-/// What the library is called, the usual name first.
-#[cfg(not(windows))]
-const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
-
 /// A driver library in use.
 #[derive(Debug, Clone)]
 pub(super) struct Started {
@@ -27,17 +20,10 @@ pub(super) struct Started {
 /// The system's library, loaded and started once in a process.
 pub(super) fn system() -> Result<Started, DeviceError> {
     static LOADED: OnceLock<Result<Started, DeviceError>> = OnceLock::new();
-    let load = || {
-        // SAFETY: these are the names of NVIDIA's library.
-        let found = NAMES.iter().map(|name| unsafe { Api::load(Path::new(name)) });
-        let mut problems = Vec::new();
-        for api in found {
-            match api {
-                Ok(api) => return start(api),
-                Err(error) => problems.push(words(&error)),
-            }
-        }
-        Err(absent(NAMES[0], &problems[0]))
+    let load = || match Api::system() {
+        Ok(Some(api)) => start(api),
+        Ok(None) => Err(absent("NVIDIA's driver library", "not found")),
+        Err(error) => Err(absent("NVIDIA's driver library", &words(&error))),
     };
     LOADED.get_or_init(load).clone()
 }
@@ -104,11 +90,11 @@ impl Started {
             done(unsafe { self.api.device_attribute(&raw mut value, attribute as c_int, handle) })?;
             Ok(value.max(0).unsigned_abs())
         };
-        let major = attribute(DeviceAttribute::ComputeCapabilityMajor)?;
-        let minor = attribute(DeviceAttribute::ComputeCapabilityMinor)?;
-        let multiprocessors = attribute(DeviceAttribute::MultiprocessorCount)?;
+        let major = attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let multiprocessors = attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         // Drivers may cease to know it; it only says how fast the device could be.
-        let clock_khz = attribute(DeviceAttribute::ClockRate).unwrap_or(0);
+        let clock_khz = attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).unwrap_or(0);
         let mut memory = 0;
         // SAFETY: the pointer is to an integer, the handle the driver's.
         done(unsafe { self.api.device_memory(&raw mut memory, handle) })?;
