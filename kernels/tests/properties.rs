@@ -35,11 +35,13 @@ fn rows(exec: &Exec, tokens: usize, d: usize, seed: u64, wild: bool) -> Vec<f32>
     let (x, w, dy, mut dw) = (make(tokens * d), make(d), make(tokens * d), make(d));
     let (mut y, mut rstd) = (vec![0.0; tokens * d], vec![0.0; tokens]);
     ops::rmsnorm_forward(exec, &x, &w, 1e-6, &mut y, &mut rstd);
+    let (mut sum, mut normed, mut scales) = (y.clone(), y.clone(), rstd.clone());
+    ops::add_rmsnorm_forward(exec, &x, &dy, &w, 1e-6, &mut sum, &mut normed, &mut scales);
     let mut dx = dy.clone();
     ops::rmsnorm_backward(exec, &x, &w, &rstd, &dy, &mut dx, true, &mut dw);
     let (ids, mut losses, mut logits) = (numbers.ids(tokens, d), vec![0.0; tokens], x);
     ops::cross_entropy_forward_backward(exec, &mut logits, &ids, &mut losses, 0.3);
-    [y, rstd, dx, dw, losses, logits].concat()
+    [y, rstd, sum, normed, scales, dx, dw, losses, logits].concat()
 }
 
 proptest! {

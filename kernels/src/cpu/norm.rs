@@ -1,17 +1,40 @@
 //! Root-mean-square normalisation of a block of rows.
 
-use super::isa::simd_fn;
+use super::isa::{Isa, simd_fn};
 use super::rows::{self, set_vector, vector};
+
+/// One row; gives its inverse root mean square.
+#[inline(always)]
+fn row<I: Isa>(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) -> f32 {
+    let scale = 1.0 / (rows::dot::<I>(x, x) / w.len() as f32 + eps).sqrt();
+    for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
+        *y = (x * scale) * w;
+    }
+    scale
+}
 
 simd_fn! {
     fn rmsnorm_forward<I>(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
         let d = w.len();
         for ((x, y), rstd) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(rstd) {
-            let scale = 1.0 / (rows::dot::<I>(x, x) / d as f32 + eps).sqrt();
-            *rstd = scale;
-            for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
-                *y = (x * scale) * w;
+            *rstd = row::<I>(x, w, eps, y);
+        }
+    }
+}
+
+simd_fn! {
+    /// Of the sums of two tensors, which are kept.
+    fn add_rmsnorm_forward<I>(
+        inputs: (&[f32], &[f32]), w: &[f32], eps: f32, sum: &mut [f32], y: &mut [f32], rstd: &mut [f32]
+    ) {
+        let d = w.len();
+        let outputs = sum.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)).zip(rstd);
+        let inputs = inputs.0.chunks_exact(d).zip(inputs.1.chunks_exact(d));
+        for ((a, b), ((sum, y), rstd)) in inputs.zip(outputs) {
+            for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {
+                *sum = a + b;
             }
+            *rstd = row::<I>(sum, w, eps, y);
         }
     }
 }

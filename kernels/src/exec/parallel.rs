@@ -90,13 +90,30 @@ impl Exec {
         chunk_len: usize,
         work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
     ) {
-        let len = a.len();
-        assert!(chunk_len > 0 && b.len() == len && c.len() == len, "chunks of zero elements, or different lengths");
-        let (a, b, c) = (Parts::new(a, chunk_len), Parts::new(b, chunk_len), Parts::new(c, chunk_len));
-        self.for_each_task(len.div_ceil(chunk_len), |task| {
-            // SAFETY: each task runs once.
-            unsafe { work(task * chunk_len, a.take(task), b.take(task), c.take(task)) };
-        });
+        self.for_each_rows3([(a, 1), (b, 1), (c, 1)], chunk_len, work);
+    }
+
+    /// As [`Exec::for_each_rows`], over three tensors.
+    ///
+    /// # Panics
+    /// When `rows` or a width is zero, or the tensors have different numbers of rows.
+    pub fn for_each_rows3<T: Send>(
+        &self,
+        tensors: [(&mut [T], usize); 3],
+        rows: usize,
+        work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
+    ) {
+        let [(a, a_width), (b, b_width), (c, c_width)] = tensors;
+        assert!(rows > 0 && a_width > 0 && b_width > 0 && c_width > 0, "blocks of zero elements");
+        assert!(
+            a.len() * b_width == b.len() * a_width && a.len() * c_width == c.len() * a_width,
+            "tensors with different numbers of rows"
+        );
+        let tasks = a.len().div_ceil(rows * a_width);
+        let (a, b) = (Parts::new(a, rows * a_width), Parts::new(b, rows * b_width));
+        let c = Parts::new(c, rows * c_width);
+        // SAFETY: each task runs once.
+        self.for_each_task(tasks, |task| unsafe { work(task * rows, a.take(task), b.take(task), c.take(task)) });
     }
 
     /// Calls `work(index)` for every index below `tasks`, in parallel: each worker the same range of them every time, as far as all are

@@ -28,6 +28,6 @@ pub use loss::{
     cross_entropy_forward_backward, cross_entropy_forward_backward_strided, cross_entropy_losses,
     cross_entropy_losses_strided,
 };
-pub use norm::{rmsnorm_backward, rmsnorm_forward};
+pub use norm::{add_rmsnorm_forward, rmsnorm_backward, rmsnorm_forward};
 pub use optim::{AdamwScalars, NesterovScalars, adamw_update, nesterov_update};
 pub use rope::{RopeShape, rope_backward, rope_forward, rope_tables};

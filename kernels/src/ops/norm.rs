@@ -27,6 +27,42 @@ pub fn rmsnorm_forward(exec: &Exec, x: &[f32], w: &[f32], eps: f32, y: &mut [f32
     }
 }
 
+/// `sum = x + branch`, then [`rmsnorm_forward`] of it into `y` and `rstd`, in one pass over the rows; `x, branch, sum, y: [tokens, d]`.
+///
+/// # Panics
+/// When the lengths don't fit.
+#[allow(clippy::too_many_arguments)]
+pub fn add_rmsnorm_forward(
+    exec: &Exec,
+    x: &[f32],
+    branch: &[f32],
+    w: &[f32],
+    eps: f32,
+    sum: &mut [f32],
+    y: &mut [f32],
+    rstd: &mut [f32],
+) {
+    assert!(x.len() == branch.len() && x.len() == sum.len() && x.len() == y.len(), "x, branch, sum and y");
+    assert_eq!(x.len(), rstd.len() * w.len(), "x must be [tokens, d] with rstd [tokens] and w [d]");
+    if x.is_empty() {
+        return;
+    }
+    match exec.path() {
+        Path::Scalar => {
+            sum.iter_mut().zip(x.iter().zip(branch)).for_each(|(sum, (&x, &branch))| *sum = x + branch);
+            reference::norm::rmsnorm_forward(sum, w, eps, y, rstd);
+        }
+        path => {
+            let d = w.len();
+            let rows = exec.grain(rstd.len(), 4 * d);
+            exec.for_each_rows3([(sum, d), (y, d), (rstd, 1)], rows, |row, sum, y, rstd| {
+                let inputs = (&x[row * d..][..y.len()], &branch[row * d..][..y.len()]);
+                cpu::norm::add_rmsnorm_forward(path, inputs, w, eps, sum, y, rstd);
+            });
+        }
+    }
+}
+
 /// Gradients: with `g = dy * w`, `n = x * rstd` and `c = (Σ g n) / d`, `dx = rstd * fma(-n, c, g)`, stored or, when `accumulate`, added to
 /// what `dx` holds; `dw[j]` continues one chain over the tokens, `fma(dy, n, dw)`.
 ///

@@ -1,23 +1,22 @@
 //! One block, forward and backward.
 
-use super::pass::Pass;
+use super::pass::{NormedStream, Pass};
 use super::profile::{Matrix, Operator};
 use super::workspace::{BlockView, GradientView};
 use crate::params::BlockRanges;
 use essaim_kernels::ops;
 
-/// Runs a block on `view.stream` and writes the stream that leaves it to `out`; both `[tokens, d_model]`, as `narrow`, which is
-/// scratch. What the backward pass needs stays in `view`.
+/// Runs a block on `view.stream` and its norm, `view.attention_in`. The stream that leaves it, and the norm of that with the gains of
+/// what comes next, go to `next`; `narrow`, `[tokens, d_model]`, is scratch. What the backward pass needs stays in `view`.
 pub(crate) fn forward(
     pass: &mut Pass<'_>,
     params: &[f32],
     block: &BlockRanges,
     view: BlockView<'_>,
     narrow: &mut [f32],
-    out: &mut [f32],
+    (next_gains, next): (&[f32], NormedStream<'_>),
 ) {
     let weights = |range: &std::ops::Range<usize>| &params[range.clone()];
-    pass.norm(view.stream, weights(&block.attention_norm), view.attention_in, view.attention_rstd);
     pass.linear(Matrix::Query, view.attention_in, weights(&block.q), view.q);
     pass.linear(Matrix::Key, view.attention_in, weights(&block.k), view.k);
     pass.linear(Matrix::Value, view.attention_in, weights(&block.v), view.v);
@@ -27,14 +26,14 @@ pub(crate) fn forward(
         ops::attention_forward(exec, shape, view.q, view.k, view.v, view.attention_out, view.stats);
     });
     pass.linear(Matrix::Output, view.attention_out, weights(&block.o), narrow);
-    pass.add(view.stream, narrow, view.middle);
+    let middle = NormedStream { stream: view.middle, normed: view.ffn_in, rstd: view.ffn_rstd };
+    pass.add_norm(view.stream, narrow, weights(&block.ffn_norm), middle);
 
-    pass.norm(view.middle, weights(&block.ffn_norm), view.ffn_in, view.ffn_rstd);
     pass.linear(Matrix::Gate, view.ffn_in, weights(&block.gate), view.gate);
     pass.linear(Matrix::Up, view.ffn_in, weights(&block.up), view.up);
     pass.profile.time(Operator::Activation, || ops::swiglu_forward(exec, view.gate, view.up, view.activation));
     pass.linear(Matrix::Down, view.activation, weights(&block.down), narrow);
-    pass.add(view.middle, narrow, out);
+    pass.add_norm(view.middle, narrow, next_gains, next);
 }
 
 /// Turns `gradient.stream` from the gradient of what leaves the block into that of what enters it, and continues the chains of

@@ -2,7 +2,7 @@
 
 use super::block;
 use super::head;
-use super::pass::{Pass, Rotary};
+use super::pass::{NormedStream, Pass, Rotary};
 use super::profile::{Operator, Profile};
 use super::workspace::{self, BlockBuffers, SharedBuffers};
 use crate::config::ModelShape;
@@ -94,12 +94,15 @@ impl Evaluator {
             let shared = shared.cut(shape, seq);
             let embedding = &params[layout.embedding()];
             pass.profile.time(Operator::Embedding, || ops::embedding_forward(exec, inputs, embedding, shared.stream));
-            for ranges in blocks.iter() {
+            pass.norm(shared.stream, &params[blocks[0].attention_norm.clone()], shared.normed, shared.rstd);
+            for (layer, ranges) in blocks.iter().enumerate() {
                 let view = block.cut(shape, seq);
                 view.stream.copy_from_slice(shared.stream);
-                block::forward(&mut pass, params, ranges, view, shared.narrow, shared.stream);
+                view.attention_in.copy_from_slice(shared.normed);
+                let gains = blocks.get(layer + 1).map_or(layout.final_norm(), |next| next.attention_norm.clone());
+                let next = NormedStream { stream: shared.stream, normed: shared.normed, rstd: shared.rstd };
+                block::forward(&mut pass, params, ranges, view, shared.narrow, (&params[gains], next));
             }
-            pass.norm(shared.stream, &params[layout.final_norm()], shared.normed, shared.rstd);
             finish(&mut pass, shared.normed, &params[layout.head()], tile);
         });
     }

@@ -113,9 +113,22 @@ impl Pass<'_> {
         });
     }
 
-    /// `out = stream + branch`.
-    pub(crate) fn add(&mut self, stream: &[f32], branch: &[f32], out: &mut [f32]) {
-        let exec = self.exec;
-        self.profile.time(Operator::Residual, || ops::add(exec, stream, branch, out));
+    /// `next.stream = stream + branch`, and its norm.
+    pub(crate) fn add_norm(&mut self, stream: &[f32], branch: &[f32], gains: &[f32], next: NormedStream<'_>) {
+        let (exec, eps) = (self.exec, self.shape.norm_eps);
+        let NormedStream { stream: sum, normed, rstd } = next;
+        self.profile.time(Operator::Norm, || {
+            ops::add_rmsnorm_forward(exec, stream, branch, gains, eps, sum, normed, rstd);
+        });
     }
+}
+
+/// Where a stream and its norm are written.
+pub(crate) struct NormedStream<'a> {
+    /// `[tokens, d_model]`.
+    pub(crate) stream: &'a mut [f32],
+    /// The stream, normed `[tokens, d_model]`.
+    pub(crate) normed: &'a mut [f32],
+    /// Inverse root mean squares `[tokens]`.
+    pub(crate) rstd: &'a mut [f32],
 }

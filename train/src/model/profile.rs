@@ -55,7 +55,7 @@ pub enum Direction {
 pub enum Operator {
     /// Rows of the embedding, and their gradients.
     Embedding,
-    /// RMSNorm, forward and backward.
+    /// RMSNorm, forward and backward, with the additions to the residual stream, which go in the same passes.
     Norm,
     /// Rotation of queries and keys, forward and backward.
     Rotary,
@@ -65,8 +65,6 @@ pub enum Operator {
     AttentionBackward,
     /// SwiGLU, forward and backward.
     Activation,
-    /// Additions to the residual stream.
-    Residual,
     /// Softmax, cross entropy and their gradient.
     Loss,
     /// A product with a matrix.
@@ -76,14 +74,13 @@ pub enum Operator {
 const MATRICES: [Matrix; 8] =
     [Matrix::Query, Matrix::Key, Matrix::Value, Matrix::Output, Matrix::Gate, Matrix::Up, Matrix::Down, Matrix::Head];
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weight];
-const OTHERS: [Operator; 8] = [
+const OTHERS: [Operator; 7] = [
     Operator::Embedding,
     Operator::Norm,
     Operator::Rotary,
     Operator::AttentionForward,
     Operator::AttentionBackward,
     Operator::Activation,
-    Operator::Residual,
     Operator::Loss,
 ];
 /// How many operators there are.
@@ -105,8 +102,7 @@ impl Operator {
             Operator::AttentionForward => 3,
             Operator::AttentionBackward => 4,
             Operator::Activation => 5,
-            Operator::Residual => 6,
-            Operator::Loss => 7,
+            Operator::Loss => 6,
             Operator::Product(matrix, direction) => {
                 OTHERS.len() + matrix as usize * DIRECTIONS.len() + direction as usize
             }
@@ -124,7 +120,6 @@ impl fmt::Display for Operator {
             Operator::AttentionForward => "attention forward",
             Operator::AttentionBackward => "attention backward",
             Operator::Activation => "swiglu",
-            Operator::Residual => "residual",
             Operator::Loss => "loss",
             Operator::Product(matrix, direction) => {
                 let matrix = match matrix {

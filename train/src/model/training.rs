@@ -2,7 +2,7 @@
 
 use super::block;
 use super::head::{self, HeadGradient};
-use super::pass::{Pass, Rotary};
+use super::pass::{NormedStream, Pass, Rotary};
 use super::profile::{Operator, Profile};
 use super::workspace::{self, BlockBuffers, GradientBuffers, SharedBuffers};
 use crate::config::ModelShape;
@@ -186,21 +186,29 @@ fn forward(pass: &mut Pass<'_>, params: &[f32], layout: &ParamLayout, blocks: &[
     let (exec, shape, tokens) = (pass.exec, pass.shape, pass.tokens());
     let shared = buffers.shared.cut(shape, tokens);
     let inputs = &buffers.inputs[..tokens];
-    let stream = buffers.blocks[0].cut(shape, tokens).stream;
+    let first = buffers.blocks[0].cut(shape, tokens);
     pass.profile.time(Operator::Embedding, || {
-        ops::embedding_forward(exec, inputs, &params[layout.embedding()], stream);
+        ops::embedding_forward(exec, inputs, &params[layout.embedding()], first.stream);
     });
+    pass.norm(first.stream, &params[blocks[0].attention_norm.clone()], first.attention_in, first.attention_rstd);
+    let mut last = Some(NormedStream { stream: shared.stream, normed: shared.normed, rstd: shared.rstd });
     let mut rest = &mut buffers.blocks[..];
-    for ranges in blocks {
-        let Some((here, next)) = rest.split_first_mut() else { unreachable!("buffers for each block") };
-        let out = match next.first_mut() {
-            Some(next) => next.cut(shape, tokens).stream,
-            None => &mut *shared.stream,
+    for (layer, ranges) in blocks.iter().enumerate() {
+        let Some((here, after)) = rest.split_first_mut() else { unreachable!("buffers for each block") };
+        let (gains, next) = match (blocks.get(layer + 1), after.first_mut()) {
+            (Some(ranges), Some(next)) => {
+                let next = next.cut(shape, tokens);
+                let normed = NormedStream { stream: next.stream, normed: next.attention_in, rstd: next.attention_rstd };
+                (ranges.attention_norm.clone(), normed)
+            }
+            _ => {
+                let Some(last) = last.take() else { unreachable!("one block is the last") };
+                (layout.final_norm(), last)
+            }
         };
-        block::forward(pass, params, ranges, here.cut(shape, tokens), shared.narrow, out);
-        rest = next;
+        block::forward(pass, params, ranges, here.cut(shape, tokens), shared.narrow, (&params[gains], next));
+        rest = after;
     }
-    pass.norm(shared.stream, &params[layout.final_norm()], shared.normed, shared.rstd);
 }
 
 /// From the gradient of the normed stream, in the shared `narrow` buffer, to that of every parameter but the head.
