@@ -4,7 +4,7 @@ use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
 
-pub use crate::cpu::gemm::row_stride;
+pub use crate::cpu::row_stride;
 
 /// How the operands of a product are stored, row-major.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -37,6 +37,7 @@ mod platform;
 pub mod reduce;
 mod reference;
 pub mod scalar64;
+mod scratch;
 mod selftest;
 
 pub use exec::{Exec, ExecError, THREADS_MAX};
@@ -44,6 +45,7 @@ pub use fma::fma_exact;
 pub use gemm::{Layout, gemm, row_stride};
 pub use peak::fma_flops_per_s;
 pub use platform::{ParsePathError, Path};
+pub use scratch::ScratchSize;
 pub use selftest::{SelfTestError, self_test};
 
 /// The name of this arithmetic, as it stands in a run's manifest. Any change of a single bit is a new name.

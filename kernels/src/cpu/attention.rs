@@ -72,6 +72,12 @@ impl Sizes {
     }
 }
 
+/// The most elements that either pass keeps for each thread, on any path.
+pub(crate) fn scratch_len(shape: &AttentionShape) -> usize {
+    let sizes = Sizes::new(shape);
+    sizes.forward_len().max(sizes.backward_len())
+}
+
 /// Packs the rows `b[rows, hd]` as right operand of a product over the rows.
 #[inline(always)]
 unsafe fn pack_by_position<I: Isa>(b: *const f32, stride: usize, rows: usize, hd: usize, target: *mut f32) {

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::ahead::{Ahead, Fetch, LINE, Nothing, Stream};
+use super::blocking::{BLOCKING, Blocking, Cut, a_unpacked, b_unpacked, block_terms};
 use super::isa::{Isa, simd_fn, tile_size};
 use super::micro::{FULL, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
@@ -14,44 +15,11 @@ use super::scratch::{Scratch, Shared, Slot};
 use crate::exec::Exec;
 use crate::gemm::{GemmShape, Layout};
 
-/// Terms of a block: a panel of B stays in the first-level cache when it is 16 columns wide, else in the second. Others from 192 to
-/// 512 were no faster.
-const KC: usize = 384;
-/// Terms of a block when neither operand is packed and C is as large as the weights: the next block of B is fetched into the
-/// second-level cache beside the present one.
-const KC_UNPACKED: usize = 128;
-/// Likewise, when C has a row for each token.
-const KC_UNPACKED_ROWS: usize = 256;
-/// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.
-const MC: usize = 252;
 /// Elements of packed B that a tile's rows go through before the next rows do, about: 256 KiB of the second-level cache. Tiles that follow each
 /// other lie side by side in C, since lines of one column of C share few sets of the caches where the rows' distance is a power of two.
 const B_BLOCK: usize = 1 << 16;
-/// Elements of B packed at a time, about: 4 MiB, which the third-level cache returns while memory is busy.
-const PACKED_B: usize = 1 << 20;
-/// Columns of B packed at a time, at least, since A is read once for each chunk of columns.
-const PACKED_COLS_MIN: usize = 512;
 /// Rows of B packed before the next panel's.
 const PACK_ROWS: usize = 16;
-/// Multiplications that are worth another thread.
-const PART_MULTIPLICATIONS: usize = 1 << 19;
-
-/// Longest rows of an operand that is read where it lies whatever their distance, elements. A tile takes a part of each row, and what lies
-/// further apart shares too few sets of the caches to stay in them.
-const UNPACKED_ROW_MAX: usize = 512;
-/// The same in weight gradients, where each row is a term: 2 KiB apart, at two places of a page, they are packed.
-const UNPACKED_TERM_MAX: usize = 384;
-/// Rows at a multiple of this distance begin at one of four places of a page, and share as few sets of the first-level cache.
-const SET_DISTANCE: usize = 256;
-/// Panels of B up to which packing a block of A is not worth it, if its rows share few sets: each packed line is read once for each panel.
-const UNPACKED_PANELS_MAX: usize = 16;
-/// Likewise, when A is transposed, wherever its rows lie.
-const UNPACKED_COLUMN_PANELS_MAX: usize = 4;
-/// Longest rows of a large B that is read where it lies when C has a row for each token.
-const UNPACKED_LARGE_B_ROW_MAX: usize = 256;
-/// Elements of a B that is large.
-const UNPACKED_B_MIN: usize = 1 << 18;
-
 /// B for a task.
 #[derive(Clone, Copy)]
 struct Right {
@@ -77,47 +45,6 @@ pub(crate) struct Task {
     cols: usize,
     /// Terms of a block.
     kc: usize,
-}
-
-/// The distance, in elements, at which the rows of a matrix of `width` float32 are best kept that products read: long rows do not begin
-/// at the same few places of a page, where they would share few sets of the caches. From `width` to `width + 31`.
-pub fn row_stride(width: usize) -> usize {
-    let whole = width.next_multiple_of(LINE);
-    match width {
-        short if short <= UNPACKED_ROW_MAX => short,
-        _ if whole.is_multiple_of(SET_DISTANCE) => whole + LINE,
-        _ => whole,
-    }
-}
-
-/// Whether A is read where it lies.
-fn a_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
-    let by_k = shape.layout == Layout::TN;
-    let few = |panels| shape.n <= panels * tile_cols;
-    shape.lda <= if by_k { UNPACKED_TERM_MAX } else { UNPACKED_ROW_MAX }
-        || !shape.lda.is_multiple_of(SET_DISTANCE) && few(UNPACKED_PANELS_MAX)
-        || by_k && few(UNPACKED_COLUMN_PANELS_MAX)
-}
-
-/// Whether B is read where it lies: only where its terms are rows, and where packing it is of little use: many products with few rows of
-/// C (TN), or more than stays in a cache for C's rows (NN).
-fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
-    let GemmShape { layout, n, k, ldb, .. } = *shape;
-    n.is_multiple_of(tile_cols)
-        && match layout {
-            Layout::TN => ldb <= UNPACKED_TERM_MAX,
-            Layout::NN => ldb <= UNPACKED_LARGE_B_ROW_MAX && n * k >= UNPACKED_B_MIN,
-            Layout::NT => false,
-        }
-}
-
-/// Terms of a block, at most `kc`.
-fn block_terms(shape: &GemmShape, b_unpacked: bool, kc: usize) -> usize {
-    match (b_unpacked, shape.layout) {
-        (false, _) => kc,
-        (true, Layout::TN) => kc.min(KC_UNPACKED),
-        (true, _) => kc.min(KC_UNPACKED_ROWS),
-    }
 }
 
 /// A block of A for a task.
@@ -277,58 +204,6 @@ simd_fn! {
     }
 }
 
-/// How C is cut into tasks: a part for each thread, and each part into blocks of rows.
-struct Cut {
-    row_parts: usize,
-    col_parts: usize,
-    /// Rows of a part.
-    part_rows: usize,
-    /// Columns of a part, whole panels.
-    part_cols: usize,
-    /// Blocks of a part, and the rows of each: whole tiles.
-    blocks: usize,
-    block_rows: usize,
-}
-
-impl Cut {
-    fn new(exec: &Exec, (m, n, k): (usize, usize, usize), mc: usize) -> Cut {
-        let (tile_rows, tile_cols) = tile_size(exec.path());
-        let parts = (m * n * k / PART_MULTIPLICATIONS).clamp(1, exec.threads());
-        let row_parts = parts.min(m.div_ceil(4 * tile_rows));
-        let col_parts = (parts / row_parts).min(n.div_ceil(4 * tile_cols));
-        let part_rows = m.div_ceil(row_parts);
-        let part_cols = n.div_ceil(col_parts).next_multiple_of(tile_cols);
-        let blocks = part_rows.div_ceil(mc);
-        let block_rows = part_rows.div_ceil(blocks).next_multiple_of(tile_rows);
-        Cut { row_parts, col_parts, part_rows, part_cols, blocks, block_rows }
-    }
-
-    fn tasks(&self) -> usize {
-        self.row_parts * self.col_parts * self.blocks
-    }
-
-    /// Rows and columns of a task; rounding may have left some without any.
-    fn task(&self, index: usize, m: usize, n: usize) -> (Range<usize>, Range<usize>) {
-        let (part, block) = (index / self.blocks, index % self.blocks);
-        let (row_part, col_part) = (part / self.col_parts, part % self.col_parts);
-        let part_end = ((row_part + 1) * self.part_rows).min(m);
-        let row = row_part * self.part_rows + block * self.block_rows;
-        let col = col_part * self.part_cols;
-        (row..(row + self.block_rows).min(part_end), col..(col + self.part_cols).min(n))
-    }
-}
-
-/// The sizes of blocks. Tests take others, to see that they are not seen.
-#[derive(Debug, Clone, Copy)]
-struct Blocking {
-    kc: usize,
-    mc: usize,
-    packed_b: usize,
-    packed_cols_min: usize,
-}
-
-const BLOCKING: Blocking = Blocking { kc: KC, mc: MC, packed_b: PACKED_B, packed_cols_min: PACKED_COLS_MIN };
-
 /// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
 pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32]) {
     gemm_in_blocks(exec, shape, a, b, c, BLOCKING);
@@ -394,6 +269,7 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocking::UNPACKED_ROW_MAX;
     use super::*;
     use crate::platform::Path;
     use proptest::prelude::*;

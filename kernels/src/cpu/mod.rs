@@ -1,6 +1,7 @@
 //! The fast paths: one generic body for each operation, compiled once for any CPU and once for each set of vector instructions.
 
 mod ahead;
+mod blocking;
 mod isa;
 mod micro;
 mod pack;
@@ -16,5 +17,9 @@ pub(crate) mod norm;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 
+pub use blocking::row_stride;
+pub(crate) use blocking::scratch_len as gemm_scratch_len;
 pub(crate) use isa::Isa;
-pub(crate) use scratch::{Shared, with_sums};
+#[cfg(test)]
+pub(crate) use scratch::held;
+pub(crate) use scratch::{LINE_LEN, Shared, with_sums};

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([f32; LINE_LEN]);
+
+/// Elements of a cache line; a buffer is whole lines.
+pub(crate) const LINE_LEN: usize = 16;
 
 /// A buffer of float32 on a cache line boundary. Its contents are whatever was left there.
 pub(crate) struct Scratch {
@@ -36,9 +39,12 @@ impl Scratch {
     /// A buffer of at least `len` elements: the thread's own, or a fresh one when that is in use.
     pub(crate) fn take(slot: Slot, len: usize) -> Scratch {
         let mut lines = BUFFERS.with(|buffers| std::mem::take(&mut buffers.borrow_mut()[slot as usize]));
-        let needed = len.div_ceil(16);
+        let needed = len.div_ceil(LINE_LEN);
         if lines.len() < needed {
-            lines.resize(needed, Line([0.0; 16]));
+            // Nothing in it is needed, so the old goes first; and no more is taken than asked for, as memory is counted.
+            lines = Vec::new();
+            lines.reserve_exact(needed);
+            lines.resize(needed, Line([0.0; LINE_LEN]));
         }
         Scratch { lines, slot }
     }
@@ -47,6 +53,14 @@ impl Scratch {
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
         self.lines.as_mut_ptr().cast()
     }
+}
+
+/// Bytes that this thread keeps for products and attention: packed B, packed A, attention.
+#[cfg(test)]
+pub(crate) fn held() -> [u64; 3] {
+    let bytes =
+        |slot: Slot| BUFFERS.with(|buffers| (buffers.borrow()[slot as usize].capacity() * size_of::<Line>()) as u64);
+    [Slot::PackedB, Slot::PackedA, Slot::Attention].map(bytes)
 }
 
 /// Runs `work` on `len` sums, all +0.

@@ -1,7 +1,7 @@
 //! Linear layers without bias, weights stored `[outputs, inputs]` as in the Hugging Face layout.
 
 use crate::exec::Exec;
-use crate::gemm::{Layout, gemm};
+use crate::gemm::{GemmShape, Layout, gemm};
 
 /// The sizes of a linear layer's product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,27 @@ impl LinearShape {
 
     pub(crate) fn check(&self, x: usize, w: usize, y: usize) {
         self.check_strided(self.dense(), x, w, y);
+    }
+
+    /// The layer's three products: forward, and the gradients of its input and of its weights.
+    pub(crate) fn products(&self, strides: LinearStrides) -> [GemmShape; 3] {
+        let LinearShape { tokens, inputs, outputs } = *self;
+        let LinearStrides { x, y } = strides;
+        let product = |layout, [m, n, k]: [usize; 3], lda, ldb, ldc| GemmShape {
+            layout,
+            m,
+            n,
+            k,
+            lda,
+            ldb,
+            ldc,
+            accumulate: true,
+        };
+        [
+            product(Layout::NT, [tokens, outputs, inputs], x, inputs, y),
+            product(Layout::NN, [tokens, inputs, outputs], y, inputs, x),
+            product(Layout::TN, [outputs, inputs, tokens], y, x, inputs),
+        ]
     }
 
     fn check_strided(&self, strides: LinearStrides, x: usize, w: usize, y: usize) {

@@ -25,6 +25,9 @@ pub(crate) const MR_MAX: usize = 14;
 /// The most columns that a tile has on any path.
 pub(crate) const NR_MAX: usize = 32;
 
+/// Rows and columns of a tile on every path with vectors of 16 elements, and with vectors of 8.
+pub(crate) const TILE_SIZES: [(usize, usize); 2] = [(MR_MAX, NR_MAX), (6, 16)];
+
 /// A vector of float32, and the instructions of the micro-kernels on it.
 pub(crate) trait Isa: Fma {
     /// [`Isa::LANES`] float32.
