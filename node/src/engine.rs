@@ -144,7 +144,7 @@ impl Engines {
         }
         let (chosen, reason) = match picked.map_err(|reason| self.refused(reason))? {
             (Some(chosen), reason) => (chosen, reason),
-            (None, reason) => (self.cpu(manifest)?, reason),
+            (None, reason) => (self.cpu(manifest, exec.threads())?, reason),
         };
         reporter.report(&event(&chosen, exec, reason));
         Ok(chosen)
@@ -154,13 +154,13 @@ impl Engines {
         EngineError::Device { choice: self.choice, reason }
     }
 
-    fn cpu(&self, manifest: &Manifest) -> Result<Chosen, EngineError> {
-        let micro_batch = inner::micro_batch_for(manifest, self.memory_bytes);
+    fn cpu(&self, manifest: &Manifest, threads: usize) -> Result<Chosen, EngineError> {
+        let micro_batch = inner::micro_batch_for(manifest, self.memory_bytes, threads);
         let micro_batch = micro_batch.ok_or_else(|| EngineError::Memory {
-            needed_bytes: inner::memory_bytes(manifest, 1),
+            needed_bytes: inner::memory_bytes(manifest, 1, threads),
             allowed_bytes: self.memory_bytes,
         })?;
-        Ok(Chosen { device: None, micro_batch, needed_bytes: inner::memory_bytes(manifest, micro_batch) })
+        Ok(Chosen { device: None, micro_batch, needed_bytes: inner::memory_bytes(manifest, micro_batch, threads) })
     }
 
     fn try_device(&self, ordinal: u32, exec: &Exec, manifest: &Manifest) -> Result<Chosen, Refusal> {

@@ -229,9 +229,14 @@ fn when_every_step_is_skipped_the_update_is_zero_and_the_loss_finite() {
 #[test]
 fn memory_grows_with_the_micro_batch_and_decides_it() {
     let manifest = tiny_manifest(Optimizer::Muon);
-    let [one, two, three] = [1, 2, 3].map(|size| inner::memory_bytes(&manifest, size));
+    let [one, two, three] = [1, 2, 3].map(|size| inner::memory_bytes(&manifest, size, 2));
     assert!(one < two && two < three);
-    assert_eq!(inner::micro_batch_for(&manifest, one - 1), None);
-    assert_eq!(inner::micro_batch_for(&manifest, two), Some(2));
-    assert_eq!(inner::micro_batch_for(&manifest, u64::MAX), Some(3));
+    assert_eq!(inner::micro_batch_for(&manifest, one - 1, 2), None);
+    assert_eq!(inner::micro_batch_for(&manifest, two, 2), Some(2));
+    assert_eq!(inner::micro_batch_for(&manifest, u64::MAX, 2), Some(3));
+    // Every thread takes its own.
+    let [first, second] = [1, 2]
+        .map(|threads| inner::memory_bytes(&manifest, 2, threads + 1) - inner::memory_bytes(&manifest, 2, threads));
+    assert!(first == second && first > 0);
+    assert!(inner::micro_batch_for(&manifest, two, 3) < Some(2));
 }

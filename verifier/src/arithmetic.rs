@@ -37,7 +37,7 @@ pub struct Plan {
     pub every_heldout: bool,
     /// The round to start from: 0, or one whose checkpoint is public.
     pub from: u64,
-    /// Bytes that a replay may use for its activations.
+    /// Bytes that a replay may use.
     pub memory_bytes: u64,
     /// Where replays run; on the CPU if none.
     pub device: Option<Device>,
@@ -45,10 +45,10 @@ pub struct Plan {
 
 impl Plan {
     /// Where replays run, and how many sequences at a time.
-    fn engine(&self, manifest: &Manifest) -> (Engine<'_>, u32) {
+    fn engine(&self, manifest: &Manifest, threads: usize) -> (Engine<'_>, u32) {
         let (engine, micro_batch) = match &self.device {
             Some(device) => (Engine::Device(device), device::micro_batch_for(manifest, device::usable_bytes(device))),
-            None => (Engine::Cpu, inner::micro_batch_for(manifest, self.memory_bytes)),
+            None => (Engine::Cpu, inner::micro_batch_for(manifest, self.memory_bytes, threads)),
         };
         (engine, micro_batch.unwrap_or(1))
     }
@@ -216,7 +216,7 @@ impl Arithmetic<'_> {
         let assignment = state
             .assignment_of(&member)
             .ok_or_else(|| Finding::contradiction(&name, "the member has no assignment"))?;
-        let (engine, micro_batch) = self.plan.engine(manifest);
+        let (engine, micro_batch) = self.plan.engine(manifest, self.exec.threads());
         let tokens = state.record().map_or(0, |record| record.value.tokens_total);
         let context = self.context(record.round);
         let steps = contribution.steps;

@@ -46,7 +46,7 @@ pub struct Request {
     pub from: u64,
     /// Where the draw of replays starts.
     pub seed: [u8; 32],
-    /// Bytes that a replay may use for activations.
+    /// Bytes that a replay may use.
     pub memory_bytes: u64,
     /// Where replays run; on the CPU if none.
     pub device: Option<Device>,

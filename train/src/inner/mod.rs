@@ -80,18 +80,24 @@ pub enum BatchError {
 
 /// Memory of an inner loop whose batches are cut into micro-batches of `micro_batch` sequences, with its base and its update: the base's
 /// parameters and momentum, parameters, gradients, first moments (each 4 bytes a parameter), second moments of the tensors that AdamW
-/// updates, Newton–Schulz's buffers, the update, and the model's workspace.
-pub fn memory_bytes(manifest: &Manifest, micro_batch: u32) -> u64 {
+/// updates, Newton–Schulz's buffers, the update, the model's workspace, and what the kernels keep for themselves on `threads` threads.
+pub fn memory_bytes(manifest: &Manifest, micro_batch: u32, threads: usize) -> u64 {
     let layout = ParamLayout::new(&manifest.model);
     let moments = MomentLayout::new(&layout, manifest.inner.optimizer);
     let values = 5 * layout.total() + moments.full() + 2 * moments.factored() + muon::buffer_len(&layout);
     let update_len_bytes = UpdateFormat::of(manifest).len_bytes();
-    4 * values as u64 + update_len_bytes as u64 + Model::workspace_bytes(&manifest.model, micro_batch as usize)
+    let (model, micro_batch) = (&manifest.model, micro_batch as usize);
+    let mut scratch = Model::scratch_size(model, micro_batch);
+    if manifest.inner.optimizer == Optimizer::Muon {
+        scratch = scratch.or(muon::scratch_size(&layout));
+    }
+    4 * values as u64 + update_len_bytes as u64 + Model::workspace_bytes(model, micro_batch) + scratch.bytes(threads)
 }
 
-/// The largest micro-batch whose inner loop fits in `memory_bytes`; none when not even one sequence does.
-pub fn micro_batch_for(manifest: &Manifest, memory_bytes: u64) -> Option<u32> {
-    (1..=manifest.inner.batch).rev().find(|&micro_batch| self::memory_bytes(manifest, micro_batch) <= memory_bytes)
+/// The largest micro-batch whose inner loop on `threads` threads fits in `memory_bytes`; none when not even one sequence does.
+pub fn micro_batch_for(manifest: &Manifest, memory_bytes: u64, threads: usize) -> Option<u32> {
+    let fits = |micro_batch: &u32| self::memory_bytes(manifest, *micro_batch, threads) <= memory_bytes;
+    (1..=manifest.inner.batch).rev().find(fits)
 }
 
 /// A member's inner steps of one round.

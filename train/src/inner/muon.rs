@@ -14,7 +14,7 @@
 
 use crate::config::float64;
 use crate::params::{ParamLayout, TensorKind, TensorSpec};
-use essaim_kernels::{Exec, Layout, gemm, ops, reduce, scalar64};
+use essaim_kernels::{Exec, Layout, ScratchSize, gemm, ops, reduce, scalar64};
 use essaim_protocol::manifest::InnerConfig;
 
 /// The quintic's coefficients.
@@ -54,6 +54,18 @@ impl Scalars {
     pub(crate) fn rate(&self, [rows, cols]: [usize; 2]) -> f32 {
         (self.lr * 0.2 * scalar64::sqrt(rows.max(cols) as f64)) as f32
     }
+}
+
+/// What the kernels keep for themselves in the three products of an iteration, for every matrix of a model.
+pub(crate) fn scratch_size(layout: &ParamLayout) -> ScratchSize {
+    let of_matrix = |&TensorSpec { rows, cols, .. }: &TensorSpec| {
+        let side = rows.min(cols);
+        let (gram, left, right) = if rows <= cols { (Layout::NT, side, cols) } else { (Layout::TN, cols, side) };
+        ScratchSize::gemm(gram, side, side, rows.max(cols), cols, cols)
+            .or(ScratchSize::gemm(Layout::NN, side, side, side, side, side))
+            .or(ScratchSize::gemm(Layout::NN, rows, cols, side, left, right))
+    };
+    matrices(layout).map(of_matrix).fold(ScratchSize::default(), ScratchSize::or)
 }
 
 /// Buffers for one matrix at a time, as large as the largest needs.

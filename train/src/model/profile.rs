@@ -71,7 +71,8 @@ pub enum Operator {
     Product(Matrix, Direction),
 }
 
-const MATRICES: [Matrix; 8] =
+/// All of them.
+pub(crate) const MATRICES: [Matrix; 8] =
     [Matrix::Query, Matrix::Key, Matrix::Value, Matrix::Output, Matrix::Gate, Matrix::Up, Matrix::Down, Matrix::Head];
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weight];
 const OTHERS: [Operator; 7] = [

@@ -7,7 +7,7 @@ use super::profile::{Operator, Profile};
 use super::workspace::{self, BlockBuffers, GradientBuffers, SharedBuffers};
 use crate::config::ModelShape;
 use crate::params::{BlockRanges, ParamLayout};
-use essaim_kernels::{Exec, ops, row_stride};
+use essaim_kernels::{Exec, ScratchSize, ops, row_stride};
 use essaim_protocol::manifest::ModelConfig;
 
 /// A Llama with the buffers for its forward and backward pass. It holds no parameters: they are the caller's, flat, in the order of
@@ -69,6 +69,14 @@ impl Model {
     /// When [`ModelConfig::check`] refuses `config`.
     pub fn workspace_bytes(config: &ModelConfig, batch_max: usize) -> u64 {
         workspace::training_bytes(&ModelShape::from(config), batch_max)
+    }
+
+    /// The most that the CPU's kernels keep beside it, on each of the threads that run the model.
+    ///
+    /// # Panics
+    /// When [`ModelConfig::check`] refuses `config`.
+    pub fn scratch_size(config: &ModelConfig, batch_max: usize) -> ScratchSize {
+        workspace::training_scratch(&ModelShape::from(config), batch_max)
     }
 
     /// Where each parameter lives.

@@ -4,9 +4,15 @@
 //! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
 //! one tile of logits `[tile, row_stride(vocab)]` (8 MiB where that is 512 tokens or more, else at most 128 MiB, unless 256 tokens take more), the
 //! rotary tables `[context, head_dim]`, and `2t` token ids; a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
+//!
+//! Beside it the CPU's kernels keep scratch, bounded by the kernels' [`ScratchSize`] over all products and the attention of a micro-batch: at most about
+//! `max(2²⁰ + 32k, 512k)` floats of a packed operand, `k` the longest chain that is packed, and on each thread up to 100,800 of the
+//! other operand and attention's packed heads, `3 · context · head_dim + 224 · (context + head_dim + 16)` where these are multiples of 32.
 
+use super::profile::{MATRICES, Matrix};
 use crate::config::ModelShape;
-use essaim_kernels::row_stride;
+use essaim_kernels::ops::{AttentionShape, LinearShape, LinearStrides};
+use essaim_kernels::{ScratchSize, row_stride};
 
 /// Elements of a tile of logits, unless [`TILE_TOKENS_MIN`] tokens take more.
 const TILE: usize = 32 << 20;
@@ -148,6 +154,24 @@ pub(crate) fn training_bytes(shape: &ModelShape, batch: usize) -> u64 {
     let tables = shape.context as u64 * shape.head_dim as u64;
     let tied_head = if shape.tied { shape.vocab as u64 * shape.d_model as u64 } else { 0 };
     4 * (tokens * (blocks + scratch + 2) + tile + tables + tied_head)
+}
+
+/// What the kernels keep for themselves while micro-batches of `batch` sequences are trained on.
+pub(crate) fn training_scratch(shape: &ModelShape, batch: usize) -> ScratchSize {
+    let ModelShape { context: seq, heads, kv_heads, head_dim, .. } = *shape;
+    let attention = ScratchSize::attention(AttentionShape { batch, seq, heads, kv_heads, head_dim });
+    let all_tokens = batch.saturating_mul(seq);
+    let layer = |matrix: Matrix| {
+        let (inputs, outputs) = matrix.sizes(shape);
+        let (tokens, strides) = match matrix {
+            Matrix::Head => (tile_tokens(shape, all_tokens), LinearStrides { x: inputs, y: row_stride(outputs) }),
+            Matrix::Gate | Matrix::Up => (all_tokens, LinearStrides { x: inputs, y: row_stride(outputs) }),
+            Matrix::Down => (all_tokens, LinearStrides { x: row_stride(inputs), y: outputs }),
+            _ => (all_tokens, LinearStrides { x: inputs, y: outputs }),
+        };
+        ScratchSize::linear(LinearShape { tokens, inputs, outputs }, strides)
+    };
+    MATRICES.map(layer).into_iter().fold(attention, ScratchSize::or)
 }
 
 #[cfg(test)]
