@@ -82,7 +82,7 @@ def main():
                 print(f"round {turn + 1}  {config:>3}  {engine:<8} {result['tokens_per_s']:10.1f} tokens/s", file=sys.stderr, flush=True)
     summary = []
     print(f"\nmedians of {args.rounds} rounds in turn, {args.threads} threads, tokens a second")
-    print(f"{'config':>6} {'essaim':>10} {'eager':>10} {'compiled':>10} {'ratio':>7} {'of peak':>8} {'path':>9} {'memory':>9}")
+    print(f"{'config':>6} {'essaim':>10} {'eager':>10} {'compiled':>10} {'ratio':>7} {'of peak':>8} {'path':>9} {'memory':>9} {'by formula':>10}")
     for config in configs:
         speed = {engine: statistics.median(r["tokens_per_s"] for r in runs[config][engine]) for engine in ENGINES}
         ours = runs[config]["essaim"]
@@ -95,13 +95,14 @@ def main():
             "peak_share": statistics.median(shares) if shares else None,
             "path": ours[0]["path"],
             "peak_memory_bytes": max(r["peak_memory_bytes"] for r in ours),
+            "workspace_bytes": ours[0]["workspace_bytes"],
             "torch": runs[config]["eager"][0]["engine"],
         }
         if args.ops:
             line["operators"] = product_shares(ours)
         summary.append(line)
         share = f"{line['peak_share']:.3f}" if shares else "-"
-        print(f"{config:>6} {speed['essaim']:10.0f} {speed['eager']:10.0f} {speed['compiled']:10.0f} {line['ratio']:7.2f} {share:>8} {line['path']:>9} {line['peak_memory_bytes'] >> 20:6} MB")
+        print(f"{config:>6} {speed['essaim']:10.0f} {speed['eager']:10.0f} {speed['compiled']:10.0f} {line['ratio']:7.2f} {share:>8} {line['path']:>9} {line['peak_memory_bytes'] / 1e6:6.0f} MB {line['workspace_bytes'] / 1e6:7.0f} MB")
     for line in summary if args.ops else []:
         print(f"\n{line['config']}: operator, ms, share of step, share of peak")
         for operator in line["operators"]:

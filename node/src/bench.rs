@@ -101,6 +101,10 @@ pub struct BenchResult {
     pub peak_share: Option<f64>,
     /// Most memory the process had, bytes.
     pub peak_memory_bytes: u64,
+    /// What the formulas give for the same: the model's workspace, the kernels' scratch on these threads, and four arrays of
+    /// parameters (parameters, gradients, both moments), bytes; none on a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_bytes: Option<u64>,
     /// Loss of the last training step, nats a token.
     pub loss: f64,
     /// Where the time went; when asked for.
@@ -181,11 +185,18 @@ pub fn bench(
         peak_flops_per_s: peak,
         peak_share: peak.map(|peak| flops as f64 / wall_s / peak),
         peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
+        workspace_bytes: Some(workspace_bytes(&model_config, batch, threads)),
         loss,
         operators,
         device: None,
         device_memory_bytes: None,
     })
+}
+
+/// Memory of a training step by the formulas of its parts.
+fn workspace_bytes(config: &ModelConfig, batch: usize, threads: usize) -> u64 {
+    let scratch = Model::scratch_size(config, batch).bytes(threads);
+    4 * 4 * config.parameter_count() + Model::workspace_bytes(config, batch) + scratch
 }
 
 /// Random tokens for training step `index`.

@@ -108,6 +108,7 @@ pub fn bench_on(
         peak_flops_per_s: peak,
         peak_share: peak.map(|peak| flops as f64 / wall_s / peak),
         peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
+        workspace_bytes: None,
         loss,
         operators: None,
         device: Some(device.info().name.clone()),

@@ -42,6 +42,9 @@ fn one_json_object_whose_fields_agree() {
         assert_close(number("peak_share"), flops / number("wall_s") / peak, "peak_share");
     }
     assert!(number("cpu_s") >= 0.0 && number("peak_memory_bytes") > 4.0 * 1_836_160.0, "{text}");
+    // Besides the workspace there is the program; of scratch, the formula is a bound.
+    let (peak_memory, workspace) = (number("peak_memory_bytes"), number("workspace_bytes"));
+    assert!(workspace > 16.0 * 1_836_160.0 && (0.9..1.3).contains(&(peak_memory / workspace)), "{text}");
     // Random tokens: about the logarithm of the vocabulary.
     assert!((number("loss") - 4096f64.ln()).abs() < 0.5, "{text}");
     assert!(result.get("device").is_none() && result.get("device_memory_bytes").is_none(), "{text}");
@@ -85,7 +88,9 @@ fn a_person_gets_a_line_for_each_operator() {
     let table = printed(&sizes);
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("2m (1836160 parameters), 2 threads, "), "{table}");
-    for start in ["tokens_per_s ", "wall_s, cpu_s ", "peak_share ", "operator ", "peak_memory_bytes "] {
+    for start in
+        ["tokens_per_s ", "wall_s, cpu_s ", "peak_share ", "operator ", "peak_memory_bytes ", "workspace_bytes "]
+    {
         assert_eq!(lines.iter().filter(|line| line.starts_with(start)).count(), 1, "{start}: {table}");
     }
     for operator in operators {
@@ -96,7 +101,7 @@ fn a_person_gets_a_line_for_each_operator() {
         let shares = found[0].matches('%').count();
         assert_eq!(shares, 1 + usize::from(operator["peak_share"].is_number()), "{table}");
     }
-    assert_eq!(lines.len(), 6 + operators.len(), "{table}");
+    assert_eq!(lines.len(), 7 + operators.len(), "{table}");
 }
 
 #[test]

@@ -84,6 +84,9 @@ impl BenchArgs {
             print!("{}", bench_ops::table(&result));
         }
         println!("peak_memory_bytes  {}  ({})", result.peak_memory_bytes, bytes_text(result.peak_memory_bytes));
+        if let Some(bytes) = result.workspace_bytes {
+            println!("workspace_bytes    {bytes}  ({})", bytes_text(bytes));
+        }
         Ok(())
     }
 }
