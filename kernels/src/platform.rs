@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub enum Path {
     /// The scalar reference, which is the semantics. Slow, single-threaded, obvious.
     Scalar,
-    /// Safe code for any CPU, vectorised by the compiler, with a software fused multiply-add where the build target has none.
+    /// Plain Rust for any CPU, vectorised by the compiler, with a software fused multiply-add where the build target has none.
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,

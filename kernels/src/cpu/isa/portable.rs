@@ -1,4 +1,4 @@
-//! Safe code for any CPU, vectorised by the compiler.
+//! Plain Rust for any CPU, vectorised by the compiler.
 
 use super::Isa;
 use crate::fma::{Fma, fma_exact};
