@@ -11,7 +11,7 @@
 
 Prints tables for people and a verdict for each mark. With --json FILE all figures are written there after each stage. A stage for which the ten
 minutes no longer suffice is left out. Exit code 0: bits, kernels and marks hold. 1: other bits, or a kernel that spills. 2: it could not be run.
-3: there is no CUDA device. 4: a mark is missed. 5: a mark could not be measured.
+3: there is no CUDA device. 4: a mark is missed. 5: a mark could not be measured, or a stage was left out.
 
     python3 benches/gpu.py [--json FILE] [--device cuda:0] [--python /path/with/torch/python] [--stages bits,kernels]
     python3 benches/gpu.py --prepare DIR     builds and copies the programs to DIR, for a machine without compiler

@@ -138,9 +138,12 @@ impl Engines {
             })
         };
         let picked = self.choice.pick(&*self.source, try_device);
-        let has_device = matches!(picked, Ok((Some(_), _)));
-        if let (true, false, Some(reason)) = (lost, has_device, refused_by_driver) {
-            return Err(EngineError::Restart { reason });
+        if lost && !matches!(picked, Ok((Some(_), _))) {
+            // The driver refused a device, or does not even say which there are.
+            let refused = refused_by_driver.or_else(|| self.source.devices().err().map(|error| error.to_string()));
+            if let Some(reason) = refused {
+                return Err(EngineError::Restart { reason });
+            }
         }
         let (chosen, reason) = match picked.map_err(|reason| self.refused(reason))? {
             (Some(chosen), reason) => (chosen, reason),

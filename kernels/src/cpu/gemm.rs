@@ -1,8 +1,8 @@
 //! The blocked matrix product.
 //!
-//! B is packed once, by all threads, and shared. Then tasks, each a block of rows times a block of columns of C, run through `k` in
-//! blocks of 384: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. An operand whose rows are
-//! short is read where it lies. None of this can be seen in the bits, since each output remains one chain over increasing `k`.
+//! A chunk of B's columns is packed by all threads, and shared. Then tasks, each a block of rows times a block of columns of C, run through `k` in
+//! blocks: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. Operands that packing would not
+//! serve are read where they lie: `blocking` says which, and how large the blocks are. None of this can be seen in the bits, since each output remains one chain over increasing `k`.
 
 use std::ops::Range;
 
@@ -20,6 +20,7 @@ use crate::gemm::{GemmShape, Layout};
 const B_BLOCK: usize = 1 << 16;
 /// Rows of B packed before the next panel's.
 const PACK_ROWS: usize = 16;
+
 /// B for a task.
 #[derive(Clone, Copy)]
 struct Right {

@@ -122,7 +122,7 @@ impl JoinArgs {
                 "the coordinator was not reached in time ({reason}): check the link and the connection, or leave out \
                  --give-up-after"
             ),
-            End::Restart { reason } => Err(start_again(reason).into()),
+            End::Restart { reason } => Err(start_again(reason, start.elapsed()).into()),
         }
     }
 }
@@ -140,14 +140,49 @@ impl StartAgain {
     pub const EXIT_CODE: u8 = 75;
 }
 
-/// Puts a new process of this program, with the same arguments, in the place of this one. Gives why not.
-fn start_again(reason: String) -> StartAgain {
+/// How often the program starts itself again when each process soon fails: a card that opens and then fails must not keep it busy.
+const RESTARTS_MAX: u32 = 3;
+/// A process that went on for so long was no failure: counting begins anew.
+const RESTARTS_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+/// Where a process finds how many went before it.
+const RESTARTS: &str = "ESSAIM_RESTARTS";
+
+/// How many processes in a row have been started again, with this one's successor.
+fn restarts(before: Option<&str>, age: Duration) -> u32 {
+    let before = before.and_then(|count| count.parse().ok()).filter(|_| age < RESTARTS_FORGOTTEN);
+    before.map_or(1, |before: u32| before.saturating_add(1))
+}
+
+/// Puts a new process of this program, with the same arguments, in the place of this one, which is `age` old. Gives why not.
+fn start_again(reason: String, age: Duration) -> StartAgain {
     use std::os::unix::process::CommandExt;
+    let count = restarts(std::env::var(RESTARTS).ok().as_deref(), age);
     let error = match std::env::current_exe() {
-        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        _ if count > RESTARTS_MAX => std::io::Error::other(format!(
+            "started again {RESTARTS_MAX} times within a day each; --device cpu trains without the card"
+        )),
+        Ok(program) => std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(RESTARTS, count.to_string())
+            .exec(),
         Err(error) => error,
     };
     StartAgain { reason, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_fail_one_soon_after_the_other_are_counted() {
+        let (soon, late) = (Duration::from_secs(60), RESTARTS_FORGOTTEN);
+        assert_eq!(restarts(None, soon), 1);
+        assert_eq!(restarts(Some("1"), soon), 2);
+        assert_eq!(restarts(Some("3"), soon), RESTARTS_MAX + 1);
+        assert_eq!(restarts(Some("3"), late), 1);
+        assert_eq!(restarts(Some("many"), soon), 1);
+    }
 }
 
 /// The link itself, or the one in the file of that name.
