@@ -170,21 +170,6 @@ fn start_again(reason: String, age: Duration) -> StartAgain {
     StartAgain { reason, error }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processes_that_fail_one_soon_after_the_other_are_counted() {
-        let (soon, late) = (Duration::from_secs(60), RESTARTS_FORGOTTEN);
-        assert_eq!(restarts(None, soon), 1);
-        assert_eq!(restarts(Some("1"), soon), 2);
-        assert_eq!(restarts(Some("3"), soon), RESTARTS_MAX + 1);
-        assert_eq!(restarts(Some("3"), late), 1);
-        assert_eq!(restarts(Some("many"), soon), 1);
-    }
-}
-
 /// The link itself, or the one in the file of that name.
 fn read_link(text: &str) -> anyhow::Result<JoinLink> {
     let path = Path::new(text);
@@ -229,5 +214,15 @@ mod tests {
         let error = format!("{:#}", read_link(path.to_str().unwrap()).unwrap_err());
         assert!(error.contains("holds no join link") && error.contains("essaim:"), "{error}");
         assert!(read_link("essaim:12").unwrap_err().to_string().contains("cut off"));
+    }
+
+    #[test]
+    fn processes_that_fail_one_soon_after_the_other_are_counted() {
+        let (soon, late) = (Duration::from_secs(60), RESTARTS_FORGOTTEN);
+        assert_eq!(restarts(None, soon), 1);
+        assert_eq!(restarts(Some("1"), soon), 2);
+        assert_eq!(restarts(Some("3"), soon), RESTARTS_MAX + 1);
+        assert_eq!(restarts(Some("3"), late), 1);
+        assert_eq!(restarts(Some("many"), soon), 1);
     }
 }
