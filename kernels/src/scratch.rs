@@ -68,7 +68,7 @@ impl ScratchSize {
 
     /// Bytes of each buffer: packed B, packed A, attention.
     fn buffers(self) -> [u64; 3] {
-        let bytes = |len: usize| 4 * len.next_multiple_of(cpu::LINE_LEN) as u64;
+        let bytes = |len: usize| 4 * len.next_multiple_of(cpu::LINE) as u64;
         [self.packed_b, self.packed_a, self.attention].map(bytes)
     }
 }

@@ -1,6 +1,9 @@
 //! Operations on rows with something between them: the bits of dense rows, and what lies between stays.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{Numbers, bits};
 use essaim_kernels::ops::{self, LinearShape, LinearStrides};
 use essaim_kernels::{Exec, Path, row_stride};
 use proptest::prelude::*;
@@ -8,17 +11,8 @@ use proptest::prelude::*;
 /// What lies between rows: no operation may read it (a NaN would be seen) or write it.
 const BETWEEN: f32 = f32::NAN;
 
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|value| value.to_bits()).collect()
-}
-
 fn values(seed: u32, len: usize) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Some((state >> 8) as f32 / 4_194_304.0 - 2.0)
-    };
-    std::iter::from_fn(next).take(len).collect()
+    Numbers(seed.into()).vec(len, 2.0)
 }
 
 /// `dense[rows, width]` at distance `stride`.

@@ -17,9 +17,10 @@ pub(crate) mod norm;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 
+pub(crate) use ahead::LINE;
 pub use blocking::row_stride;
 pub(crate) use blocking::scratch_len as gemm_scratch_len;
 pub(crate) use isa::Isa;
 #[cfg(test)]
 pub(crate) use scratch::held;
-pub(crate) use scratch::{LINE_LEN, Shared, with_sums};
+pub(crate) use scratch::{Shared, with_sums};

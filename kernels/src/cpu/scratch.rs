@@ -1,14 +1,12 @@
 //! Buffers that live as long as their thread, so that operations allocate nothing once they are warm.
 
+use super::ahead::LINE;
 use std::cell::RefCell;
 
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; LINE_LEN]);
-
-/// Elements of a cache line; a buffer is whole lines.
-pub(crate) const LINE_LEN: usize = 16;
+struct Line([f32; LINE]);
 
 /// A buffer of float32 on a cache line boundary. Its contents are whatever was left there.
 pub(crate) struct Scratch {
@@ -39,12 +37,12 @@ impl Scratch {
     /// A buffer of at least `len` elements: the thread's own, or a fresh one when that is in use.
     pub(crate) fn take(slot: Slot, len: usize) -> Scratch {
         let mut lines = BUFFERS.with(|buffers| std::mem::take(&mut buffers.borrow_mut()[slot as usize]));
-        let needed = len.div_ceil(LINE_LEN);
+        let needed = len.div_ceil(LINE);
         if lines.len() < needed {
             // Nothing in it is needed, so the old goes first; and no more is taken than asked for, as memory is counted.
             lines = Vec::new();
             lines.reserve_exact(needed);
-            lines.resize(needed, Line([0.0; LINE_LEN]));
+            lines.resize(needed, Line([0.0; LINE]));
         }
         Scratch { lines, slot }
     }
