@@ -1,5 +1,6 @@
 //! Matrix product, every output one chain of fused multiply-adds.
 
+use crate::cpu::Shared;
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
@@ -79,6 +80,6 @@ pub fn gemm(
     shape.check(a.len(), b.len(), c.len());
     match exec.path() {
         Path::Scalar => reference::gemm::gemm(&shape, a, b, c),
-        _ => crate::cpu::gemm::gemm(exec, &shape, a, b, c),
+        _ => crate::cpu::gemm::gemm(exec, &shape, a, b, Shared::new(c.as_mut_ptr())),
     }
 }

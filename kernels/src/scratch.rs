@@ -23,6 +23,8 @@ use crate::ops::{AttentionShape, LinearShape, LinearStrides};
 pub struct ScratchSize {
     /// Elements of the packed right operand, of the thread that calls the operation.
     packed_b: usize,
+    /// Likewise, of each other thread.
+    packed_b_of_others: usize,
     /// Elements of a packed block of the left operand, of each thread.
     packed_a: usize,
     /// Elements of an attention's packed heads and scores, of each thread.
@@ -37,12 +39,17 @@ impl ScratchSize {
 
     fn product(shape: &GemmShape) -> ScratchSize {
         let [packed_b, packed_a] = cpu::gemm_scratch_len(shape);
-        ScratchSize { packed_b, packed_a, attention: 0 }
+        ScratchSize { packed_b, packed_a, ..ScratchSize::default() }
     }
 
     /// Of a linear layer, forward and backward.
     pub fn linear(shape: LinearShape, strides: LinearStrides) -> ScratchSize {
-        shape.products(strides).iter().map(ScratchSize::product).fold(ScratchSize::default(), ScratchSize::or)
+        let [forward, input, weight] = shape.products(strides);
+        let mut backward = ScratchSize::product(&input).or(ScratchSize::product(&weight));
+        if cpu::linear::packs_on_each_thread(&weight) {
+            backward.packed_b_of_others = backward.packed_b;
+        }
+        ScratchSize::product(&forward).or(backward)
     }
 
     /// Of an attention, forward and backward.
@@ -55,6 +62,7 @@ impl ScratchSize {
     pub fn or(self, other: ScratchSize) -> ScratchSize {
         ScratchSize {
             packed_b: self.packed_b.max(other.packed_b),
+            packed_b_of_others: self.packed_b_of_others.max(other.packed_b_of_others),
             packed_a: self.packed_a.max(other.packed_a),
             attention: self.attention.max(other.attention),
         }
@@ -63,7 +71,8 @@ impl ScratchSize {
     /// Bytes on `threads` threads, when one of them calls all operations.
     pub fn bytes(self, threads: usize) -> u64 {
         let [packed_b, packed_a, attention] = self.buffers();
-        packed_b + threads as u64 * (packed_a + attention)
+        let others = ScratchSize { packed_b: self.packed_b_of_others, ..self }.buffers();
+        packed_b + others[0] * (threads as u64).saturating_sub(1) + threads as u64 * (packed_a + attention)
     }
 
     /// Bytes of each buffer: packed B, packed A, attention.
@@ -110,11 +119,11 @@ mod tests {
 
     fn run_linear(exec: &Exec, shape: LinearShape, strides: LinearStrides) {
         let LinearShape { tokens, inputs, outputs } = shape;
-        let (mut x, mut w) = (vec![0.5f32; tokens * strides.x], vec![0.5f32; outputs * inputs]);
+        let (x, w) = (vec![0.5f32; tokens * strides.x], vec![0.5f32; outputs * inputs]);
         let mut y = vec![0.0f32; tokens * strides.y];
         ops::linear_forward_strided(exec, shape, strides, &x, &w, &mut y);
-        ops::linear_backward_weight_strided(exec, shape, strides, &y, &x, &mut w, false);
-        ops::linear_backward_input_strided(exec, shape, strides, &y, &w, &mut x, false);
+        let (mut dw, mut dx) = (w.clone(), x.clone());
+        ops::linear_backward_strided(exec, shape, strides, &y, &x, &w, &mut dw, &mut dx, false);
     }
 
     fn run_attention(exec: &Exec, shape: AttentionShape) {
@@ -128,8 +137,8 @@ mod tests {
 
     /// The layers of a model, their outputs as far apart as the model keeps them, and the bound over all.
     fn model(tokens: usize, d: usize, kv: usize, ffn: usize, vocab: usize) -> Vec<(LinearShape, LinearStrides)> {
-        let stride = |width: usize| if [ffn, vocab].contains(&width) { row_stride(width) } else { width };
-        let sizes = [(d, d), (d, kv), (d, ffn), (ffn, d), (d, vocab)];
+        let stride = |width: usize| if width == d { width } else { row_stride(width) };
+        let sizes = [(d, d + 2 * kv), (d, d), (d, 2 * ffn), (ffn, d), (d, vocab)];
         let layer = |(inputs, outputs)| {
             let strides = LinearStrides { x: stride(inputs), y: stride(outputs) };
             (LinearShape { tokens, inputs, outputs }, strides)

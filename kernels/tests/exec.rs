@@ -67,7 +67,7 @@ fn chunks_cover_everything_once() {
             });
             assert_eq!(data, (1..=len).collect::<Vec<_>>());
             let (mut a, mut b, mut c) = (vec![0usize; len], vec![0usize; len], vec![0usize; len]);
-            exec.for_each_chunk3(&mut a, &mut b, &mut c, chunk, |start, a, b, c| {
+            exec.for_each_chunks([&mut a, &mut b, &mut c], chunk, |start, [a, b, c]| {
                 for i in 0..a.len() {
                     a[i] += start + i;
                     (b[i], c[i]) = (a[i], a[i]);
@@ -86,7 +86,7 @@ fn chunks_cover_everything_once() {
 fn rows_of_two_tensors_stay_together() {
     for exec in fast_execs() {
         let (mut wide, mut narrow) = (vec![0usize; 50 * 7], vec![0usize; 50]);
-        exec.for_each_rows((&mut wide, 7), (&mut narrow, 1), 4, |row, wide, narrow| {
+        exec.for_each_rows([(&mut wide, 7), (&mut narrow, 1)], 4, |row, [wide, narrow]| {
             for (i, value) in narrow.iter_mut().enumerate() {
                 *value = row + i;
                 wide[i * 7..][..7].fill(row + i);

@@ -12,7 +12,7 @@ use super::rows::{self, set_vector, vector};
 use super::scratch::{Scratch, Shared, Slot};
 use crate::exec::Exec;
 use crate::math::exp_lanes;
-use crate::ops::AttentionShape;
+use crate::ops::{AttentionShape, AttentionStrides};
 
 /// Queries of a block in the forward pass, at most: whole tiles.
 const FORWARD_BLOCK: usize = 28;
@@ -31,10 +31,7 @@ pub(crate) struct Sizes {
     hd: usize,
     /// Query heads of a key/value head.
     group: usize,
-    /// Distance of rows in q, out and their gradients.
-    q_stride: usize,
-    /// Distance of rows in k, v and their gradients.
-    kv_stride: usize,
+    strides: AttentionStrides,
     /// Distance of rows of scores: whole groups of 32 lanes, and not a multiple of a large power of two.
     score_stride: usize,
     /// A packed matrix with a term for each position and a column for each element of a head.
@@ -45,19 +42,23 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    fn new(shape: &AttentionShape) -> Sizes {
-        let AttentionShape { seq, heads, kv_heads, head_dim: hd, .. } = *shape;
+    fn new(shape: &AttentionShape, strides: AttentionStrides) -> Sizes {
+        let AttentionShape { seq, head_dim: hd, .. } = *shape;
         Sizes {
             seq,
             hd,
             group: shape.group(),
-            q_stride: heads * hd,
-            kv_stride: kv_heads * hd,
+            strides,
             score_stride: seq.next_multiple_of(32) + 16,
             packed_by_position: seq * hd.next_multiple_of(NR_MAX),
             packed_by_element: seq.next_multiple_of(NR_MAX) * hd,
             scale: shape.scale(),
         }
+    }
+
+    /// Where a head's first row begins in a sequence.
+    fn offset(&self, batch: usize, head: usize, stride: usize) -> usize {
+        batch * self.seq * stride + head * self.hd
     }
 
     /// Scratch elements of the forward pass.
@@ -74,7 +75,7 @@ impl Sizes {
 
 /// The most elements that either pass keeps for each thread, on any path.
 pub(crate) fn scratch_len(shape: &AttentionShape) -> usize {
-    let sizes = Sizes::new(shape);
+    let sizes = Sizes::new(shape, shape.dense());
     sizes.forward_len().max(sizes.backward_len())
 }
 
@@ -100,7 +101,7 @@ unsafe fn pack_by_element<I: Isa>(b: *const f32, stride: usize, rows: usize, hd:
 #[inline(always)]
 unsafe fn products_with_positions<I: Isa>(
     s: &Sizes,
-    a: *const f32,
+    (a, a_row): (*const f32, usize),
     first: usize,
     rows: usize,
     packed: *const f32,
@@ -112,11 +113,10 @@ unsafe fn products_with_positions<I: Isa>(
         for top in (skipped..rows).step_by(I::MR) {
             // SAFETY: the caller promises `rows` rows at `a`, and room for as many rows of scores, which hold whole panels.
             unsafe {
-                let a = a.add(top * s.q_stride);
+                let a = a.add(top * a_row);
                 let c = target.add(top * s.score_stride + left);
                 let b = packed.add(left * s.hd);
-                let operands =
-                    Tile { k: s.hd, a, a_row: s.q_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.score_stride, load: false };
+                let operands = Tile { k: s.hd, a, a_row, a_k: 1, b, b_k: I::NR, c, ldc: s.score_stride, load: false };
                 tile::<I, false, FULL>(I::MR.min(rows - top), I::NR, operands, &mut Nothing);
             }
         }
@@ -131,18 +131,17 @@ unsafe fn weighted_positions<I: Isa>(
     first: usize,
     rows: usize,
     packed: *const f32,
-    out: *mut f32,
+    (out, ldc): (*mut f32, usize),
 ) {
     for left in (0..s.hd).step_by(I::NR) {
         for top in (0..rows).step_by(I::MR) {
             // SAFETY: the caller promises `rows` rows of weights and of `out`; the panel has a term for every position.
             unsafe {
                 let a = weights.add(top * s.score_stride);
-                let c = out.add(top * s.q_stride + left);
+                let c = out.add(top * ldc + left);
                 let b = packed.add(left * s.seq);
                 let k = first + top + 1;
-                let operands =
-                    Tile { k, a, a_row: s.score_stride, a_k: 1, b, b_k: I::NR, c, ldc: s.q_stride, load: false };
+                let operands = Tile { k, a, a_row: s.score_stride, a_k: 1, b, b_k: I::NR, c, ldc, load: false };
                 tile::<I, false, TAIL>(I::MR.min(rows - top), I::NR.min(s.hd - left), operands, &mut Nothing);
             }
         }
@@ -170,10 +169,10 @@ unsafe fn weighted_queries<I: Isa>(
             unsafe {
                 let a = weights.add(skipped * s.score_stride + top);
                 let b = packed.add(left * rows + skipped * I::NR);
-                let c = out.add(top * s.kv_stride + left);
+                let c = out.add(top * s.strides.kv + left);
                 let k = rows - skipped;
                 let operands =
-                    Tile { k, a, a_row: 1, a_k: s.score_stride, b, b_k: I::NR, c, ldc: s.kv_stride, load: true };
+                    Tile { k, a, a_row: 1, a_k: s.score_stride, b, b_k: I::NR, c, ldc: s.strides.kv, load: true };
                 if top < first {
                     tile::<I, true, FULL>(height, cols, operands, &mut Nothing);
                 } else {
@@ -211,15 +210,17 @@ simd_fn! {
             let keys = scratch;
             let values = keys.add(s.packed_by_element);
             let scores = values.add(s.packed_by_position);
-            pack_by_element::<I>(k, s.kv_stride, s.seq, s.hd, keys);
-            pack_by_position::<I>(v, s.kv_stride, s.seq, s.hd, values);
+            let AttentionStrides { q: q_stride, kv: kv_stride, out: out_stride } = s.strides;
+            pack_by_element::<I>(k, kv_stride, s.seq, s.hd, keys);
+            pack_by_position::<I>(v, kv_stride, s.seq, s.hd, values);
             for index in 0..s.group {
                 let head = heads.further(s, index);
                 for first in (0..s.seq).step_by(block::<I>(FORWARD_BLOCK)) {
                     let rows = block::<I>(FORWARD_BLOCK).min(s.seq - first);
-                    products_with_positions::<I>(s, head.q.add(first * s.q_stride), first, rows, keys, scores);
+                    let (q, out) = (head.q.add(first * q_stride), head.out.add(first * out_stride));
+                    products_with_positions::<I>(s, (q, q_stride), first, rows, keys, scores);
                     softmax::<I>(s, scores, first, rows, head.stats.add(2 * first));
-                    weighted_positions::<I>(s, scores, first, rows, values, head.out.add(first * s.q_stride));
+                    weighted_positions::<I>(s, scores, first, rows, values, (out, out_stride));
                 }
             }
         }
@@ -252,27 +253,26 @@ unsafe fn softmax<I: Isa>(s: &Sizes, scores: *mut f32, first: usize, rows: usize
     }
 }
 
-/// `out = softmax(scale · q kᵀ) v` on a fast path; the slices were checked against the shape.
+/// `out = softmax(scale · q kᵀ) v` on a fast path; the slices were checked against the shape and the strides.
 pub(crate) fn attention_forward(
     exec: &Exec,
     shape: &AttentionShape,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    strides: AttentionStrides,
+    [q, k, v]: [&[f32]; 3],
     out: &mut [f32],
     stats: &mut [f32],
 ) {
-    let sizes = Sizes::new(shape);
+    let sizes = Sizes::new(shape, strides);
     let (out, stats) = (Shared::new(out.as_mut_ptr()), Shared::new(stats.as_mut_ptr()));
     exec.for_each_task(shape.batch * shape.kv_heads, |task| {
         let (batch, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);
         let mut scratch = Scratch::take(Slot::Attention, sizes.forward_len());
-        let kv = shape.kv_offset(batch, 0, kv_head);
+        let kv = sizes.offset(batch, kv_head, strides.kv);
         let head = kv_head * shape.group();
-        let at = shape.q_offset(batch, 0, head);
+        let (q_at, out_at) = (sizes.offset(batch, head, strides.q), sizes.offset(batch, head, strides.out));
         // SAFETY: the offsets lie within the checked slices; each head of each sequence belongs to one task only.
-        let (out, stats) = unsafe { (out.get().add(at), stats.get().add(shape.stats_offset(batch, head))) };
-        let heads = ForwardHead { q: q[at..].as_ptr(), out, stats };
+        let (out, stats) = unsafe { (out.get().add(out_at), stats.get().add(shape.stats_offset(batch, head))) };
+        let heads = ForwardHead { q: q[q_at..].as_ptr(), out, stats };
         forward_group(exec.path(), &sizes, k[kv..].as_ptr(), v[kv..].as_ptr(), heads, scratch.as_mut_ptr());
     });
 }
@@ -323,32 +323,33 @@ simd_fn! {
             let douts = queries.add(BACKWARD_BLOCK * wide);
             let scores = douts.add(BACKWARD_BLOCK * wide);
             let dscores = scores.add(BACKWARD_BLOCK * s.score_stride);
-            pack_by_element::<I>(kv.k, s.kv_stride, s.seq, s.hd, keys_by_element);
-            pack_by_element::<I>(kv.v, s.kv_stride, s.seq, s.hd, values_by_element);
-            pack_by_position::<I>(kv.k, s.kv_stride, s.seq, s.hd, keys);
+            let AttentionStrides { q: q_stride, kv: kv_stride, out: out_stride } = s.strides;
+            pack_by_element::<I>(kv.k, kv_stride, s.seq, s.hd, keys_by_element);
+            pack_by_element::<I>(kv.v, kv_stride, s.seq, s.hd, values_by_element);
+            pack_by_position::<I>(kv.k, kv_stride, s.seq, s.hd, keys);
             for row in 0..s.seq {
-                std::ptr::write_bytes(kv.dk.add(row * s.kv_stride), 0, s.hd);
-                std::ptr::write_bytes(kv.dv.add(row * s.kv_stride), 0, s.hd);
+                std::ptr::write_bytes(kv.dk.add(row * kv_stride), 0, s.hd);
+                std::ptr::write_bytes(kv.dv.add(row * kv_stride), 0, s.hd);
             }
             for index in 0..s.group {
                 let head = heads.further(s, index);
                 for first in (0..s.seq).step_by(block::<I>(BACKWARD_BLOCK)) {
                     let rows = block::<I>(BACKWARD_BLOCK).min(s.seq - first);
-                    let at = first * s.q_stride;
-                    let (q, dout) = (head.q.add(at), head.dout.add(at));
-                    products_with_positions::<I>(s, q, first, rows, keys_by_element, scores);
-                    products_with_positions::<I>(s, dout, first, rows, values_by_element, dscores);
+                    let (q, dq) = (head.q.add(first * q_stride), head.dq.add(first * q_stride));
+                    let (out, dout) = (head.out.add(first * out_stride), head.dout.add(first * out_stride));
+                    products_with_positions::<I>(s, (q, q_stride), first, rows, keys_by_element, scores);
+                    products_with_positions::<I>(s, (dout, out_stride), first, rows, values_by_element, dscores);
                     for row in 0..rows {
-                        let (offset, start) = (row * s.q_stride, row * s.score_stride);
+                        let (offset, start) = (row * out_stride, row * s.score_stride);
                         let dout = std::slice::from_raw_parts(dout.add(offset), s.hd);
-                        let out = std::slice::from_raw_parts(head.out.add(at + offset), s.hd);
+                        let out = std::slice::from_raw_parts(out.add(offset), s.hd);
                         let stats = head.stats.add(2 * (first + row));
                         let factors = [*stats, *stats.add(1), rows::dot::<I>(dout, out)];
                         softmax_backward::<I>(s, scores.add(start), dscores.add(start), first + row + 1, factors);
                     }
-                    weighted_positions::<I>(s, dscores, first, rows, keys, head.dq.add(at));
-                    pack_by_position::<I>(q, s.q_stride, rows, s.hd, queries);
-                    pack_by_position::<I>(dout, s.q_stride, rows, s.hd, douts);
+                    weighted_positions::<I>(s, dscores, first, rows, keys, (dq, q_stride));
+                    pack_by_position::<I>(q, q_stride, rows, s.hd, queries);
+                    pack_by_position::<I>(dout, out_stride, rows, s.hd, douts);
                     weighted_queries::<I>(s, scores, first, rows, douts, kv.dv);
                     weighted_queries::<I>(s, dscores, first, rows, queries, kv.dk);
                 }
@@ -381,31 +382,32 @@ unsafe fn softmax_backward<I: Isa>(
     }
 }
 
-/// The gradients on a fast path: from `[q, k, v, out, stats, dout]` to `[dq, dk, dv]`; the slices were checked against the shape.
+/// The gradients on a fast path: from `[q, k, v, out, stats, dout]` to `[dq, dk, dv]`, whose heads may lie between each other's; the slices were
+/// checked against the shape and the strides.
 pub(crate) fn attention_backward(
     exec: &Exec,
     shape: &AttentionShape,
+    strides: AttentionStrides,
     [q, k, v, out, stats, dout]: [&[f32]; 6],
-    [dq, dk, dv]: [&mut [f32]; 3],
+    [dq, dk, dv]: [Shared<f32>; 3],
 ) {
-    let sizes = Sizes::new(shape);
-    let [dq, dk, dv] = [dq, dk, dv].map(|gradient| Shared::new(gradient.as_mut_ptr()));
+    let sizes = Sizes::new(shape, strides);
     exec.for_each_task(shape.batch * shape.kv_heads, |task| {
         let (batch, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);
         let mut scratch = Scratch::take(Slot::Attention, sizes.backward_len());
-        let at = shape.kv_offset(batch, 0, kv_head);
+        let at = sizes.offset(batch, kv_head, strides.kv);
         // SAFETY: the offset lies within the checked slices; each key/value head of each sequence belongs to one task only.
         let (dk, dv) = unsafe { (dk.get().add(at), dv.get().add(at)) };
         let keys = BackwardKeys { k: k[at..].as_ptr(), v: v[at..].as_ptr(), dk, dv };
         let head = kv_head * shape.group();
-        let (at, stats_at) = (shape.q_offset(batch, 0, head), shape.stats_offset(batch, head));
+        let (q_at, out_at) = (sizes.offset(batch, head, strides.q), sizes.offset(batch, head, strides.out));
         let heads = BackwardHead {
-            q: q[at..].as_ptr(),
-            out: out[at..].as_ptr(),
-            stats: stats[stats_at..].as_ptr(),
-            dout: dout[at..].as_ptr(),
+            q: q[q_at..].as_ptr(),
+            out: out[out_at..].as_ptr(),
+            stats: stats[shape.stats_offset(batch, head)..].as_ptr(),
+            dout: dout[out_at..].as_ptr(),
             // SAFETY: as above; a query head belongs to one key/value head.
-            dq: unsafe { dq.get().add(at) },
+            dq: unsafe { dq.get().add(q_at) },
         };
         backward_group(exec.path(), &sizes, &keys, heads, scratch.as_mut_ptr());
     });

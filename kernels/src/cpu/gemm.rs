@@ -12,12 +12,15 @@ use super::isa::{Isa, simd_fn, tile_size};
 use super::micro::{FULL, Tile, tile};
 use super::pack::{a_block_len, a_row_stride, a_tile_stride, pack_a_columns, pack_a_rows, pack_b_columns, pack_b_rows};
 use super::scratch::{Scratch, Shared, Slot};
-use crate::exec::Exec;
+use crate::exec::{Exec, Turn};
 use crate::gemm::{GemmShape, Layout};
+use crate::platform::Path;
 
 /// Elements of packed B that a tile's rows go through before the next rows do, about: 256 KiB of the second-level cache. Tiles that follow each
 /// other lie side by side in C, since lines of one column of C share few sets of the caches where the rows' distance is a power of two.
 const B_BLOCK: usize = 1 << 16;
+/// Columns of a block of C that is continued in turn, at most: B, packed for it, stays near.
+const STRIP: usize = 256;
 /// Rows of B packed before the next panel's.
 const PACK_ROWS: usize = 16;
 
@@ -205,19 +208,52 @@ simd_fn! {
     }
 }
 
-/// `C (+)= op(A) op(B)` on a fast path; the slices were checked against the shape.
-pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32]) {
-    gemm_in_blocks(exec, shape, a, b, c, BLOCKING);
+/// `C (+)= op(A) op(B)` on a fast path; the slices, and what `c` points to, were checked against the shape.
+pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: Shared<f32>) {
+    gemm_in_blocks(exec, shape, a, b, c, None, BLOCKING);
 }
 
-fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut [f32], blocking: Blocking) {
+/// As [`gemm`] on the calling thread alone, block by block of C along its longer side, each when it is this thread's turn. C's columns are few
+/// enough to be packed at once: [`fits_turns`].
+pub(crate) fn gemm_in_turn(path: Path, shape: &GemmShape, a: &[f32], b: &[f32], c: Shared<f32>, turn: &Turn<'_>) {
+    let (exec, GemmShape { m, n, .. }) = (Exec::untested(path), *shape);
+    if n <= m {
+        let mc = m.div_ceil(turn.parts()).min(BLOCKING.mc);
+        return gemm_in_blocks(&exec, shape, a, b, c, Some(turn), Blocking { mc, ..BLOCKING });
+    }
+    let cols = n.div_ceil(turn.parts()).min(STRIP).next_multiple_of(tile_size(path).1);
+    for col in (0..n).step_by(cols) {
+        let shape = GemmShape { n: cols.min(n - col), ..*shape };
+        turn.wait(col + shape.n);
+        // SAFETY: the columns from `col` on lie within C. B of this layout has its columns side by side too.
+        let c = Shared::new(unsafe { c.get().add(col) });
+        gemm_in_blocks(&exec, &shape, a, &b[col..], c, None, BLOCKING);
+        turn.pass(col + shape.n);
+    }
+}
+
+/// Whether all columns of a product are packed at once.
+pub(crate) fn fits_turns(shape: &GemmShape) -> bool {
+    shape.n <= (BLOCKING.packed_b / shape.k.max(1)).max(BLOCKING.packed_cols_min)
+}
+
+fn gemm_in_blocks(
+    exec: &Exec,
+    shape: &GemmShape,
+    a: &[f32],
+    b: &[f32],
+    c: Shared<f32>,
+    turn: Option<&Turn<'_>>,
+    blocking: Blocking,
+) {
     let GemmShape { m, n, k, ldc, accumulate, .. } = *shape;
     if m == 0 || n == 0 {
         return;
     }
     if k == 0 {
         if !accumulate {
-            c.chunks_mut(ldc).take(m).for_each(|row| row[..n].fill(0.0));
+            // SAFETY: the rows of C were checked.
+            (0..m).for_each(|row| unsafe { std::ptr::write_bytes(c.get().add(row * ldc), 0, n) });
         }
         return;
     }
@@ -229,7 +265,6 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
     let packed_len = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols)) * k };
     let mut packed = Scratch::take(Slot::PackedB, packed_len);
     let packed = Shared::new(packed.as_mut_ptr());
-    let c = Shared::new(c.as_mut_ptr());
     for left in (0..n).step_by(chunk) {
         let width = chunk.min(n - left);
         if !b_unpacked {
@@ -263,7 +298,13 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
             };
             let block_len = if a_unpacked { 0 } else { a_block_len(tile_rows, rows.len(), kc.min(k)) };
             let mut packed_a = Scratch::take(Slot::PackedA, block_len);
+            if let Some(turn) = turn {
+                turn.wait(rows.end);
+            }
             run_task(exec.path(), &task, packed_a.as_mut_ptr());
+            if let Some(turn) = turn {
+                turn.pass(rows.end);
+            }
         });
     }
 }
@@ -272,7 +313,6 @@ fn gemm_in_blocks(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: &mut 
 mod tests {
     use super::super::blocking::UNPACKED_ROW_MAX;
     use super::*;
-    use crate::platform::Path;
     use proptest::prelude::*;
 
     /// Values in [-2, 2), from a linear congruence.
@@ -310,7 +350,8 @@ mod tests {
             for path in Path::available().into_iter().filter(|&path| path != Path::Scalar) {
                 let mut got = c.clone();
                 let exec = Exec::new(path, threads).unwrap();
-                gemm_in_blocks(&exec, &shape, &a, &b, &mut got, Blocking { kc, mc, packed_b, packed_cols_min });
+                let blocking = Blocking { kc, mc, packed_b, packed_cols_min };
+                gemm_in_blocks(&exec, &shape, &a, &b, Shared::new(got.as_mut_ptr()), None, blocking);
                 let bits = |x: &[f32]| x.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                 prop_assert!(bits(&got) == bits(&want), "{path}");
             }

@@ -11,6 +11,7 @@ mod scratch;
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod math;
 pub(crate) mod norm;

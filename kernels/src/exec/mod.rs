@@ -4,8 +4,11 @@
 
 mod parallel;
 mod pool;
+mod turns;
 
+pub(crate) use parallel::Rows;
 use pool::Pool;
+pub(crate) use turns::{PARTS_MAX, Turn};
 
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};

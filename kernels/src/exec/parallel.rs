@@ -4,28 +4,29 @@ use super::Exec;
 use crate::cpu::Shared;
 use std::ops::Range;
 
-/// A slice in parts of one length (the last may be shorter), for tasks that take one part each.
-struct Parts<'a, T> {
+/// The rows of a tensor, for tasks that take different ones.
+pub(crate) struct Rows<'a, T> {
     start: Shared<T>,
     len: usize,
-    part_len: usize,
+    width: usize,
     borrowed: std::marker::PhantomData<&'a ()>,
 }
 
-impl<'a, T: Send> Parts<'a, T> {
-    fn new(data: &'a mut [T], part_len: usize) -> Parts<'a, T> {
-        Parts { start: Shared::new(data.as_mut_ptr()), len: data.len(), part_len, borrowed: std::marker::PhantomData }
+impl<'a, T: Send> Rows<'a, T> {
+    /// Rows of `width` elements; the last may be shorter.
+    pub(crate) fn new(data: &'a mut [T], width: usize) -> Rows<'a, T> {
+        Rows { start: Shared::new(data.as_mut_ptr()), len: data.len(), width, borrowed: std::marker::PhantomData }
     }
 
-    /// Part `index`.
+    /// `count` rows from `first` on, as far as there are any.
     ///
     /// # Safety
-    /// No part may be asked for twice.
+    /// No row may be asked for twice.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn take(&self, index: usize) -> &mut [T] {
-        let from = (index * self.part_len).min(self.len);
-        let len = self.part_len.min(self.len - from);
-        // SAFETY: the part lies within the slice, which is borrowed mutably as long as `self` lives, and parts don't overlap.
+    pub(crate) unsafe fn take(&self, first: usize, count: usize) -> &mut [T] {
+        let from = (first * self.width).min(self.len);
+        let len = (count * self.width).min(self.len - from);
+        // SAFETY: the rows lie within the slice, which is borrowed mutably as long as `self` lives, and no row is given twice.
         unsafe { std::slice::from_raw_parts_mut(self.start.get().add(from), len) }
     }
 }
@@ -37,83 +38,44 @@ impl Exec {
     /// # Panics
     /// When `chunk_len` is zero.
     pub fn for_each_chunk<T: Send>(&self, data: &mut [T], chunk_len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-        assert!(chunk_len > 0, "chunks of zero elements");
-        let tasks = data.len().div_ceil(chunk_len);
-        let parts = Parts::new(data, chunk_len);
-        // SAFETY: each task runs once.
-        self.for_each_task(tasks, |task| work(task * chunk_len, unsafe { parts.take(task) }));
+        self.for_each_chunks([data], chunk_len, |start, [chunk]| work(start, chunk));
     }
 
-    /// As [`Exec::for_each_chunk`], over two slices of one length.
+    /// As [`Exec::for_each_chunk`], over several slices of one length.
     ///
     /// # Panics
     /// When `chunk_len` is zero or the lengths differ.
-    pub fn for_each_chunk2<T: Send>(
+    pub fn for_each_chunks<T: Send, const N: usize>(
         &self,
-        a: &mut [T],
-        b: &mut [T],
+        slices: [&mut [T]; N],
         chunk_len: usize,
-        work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+        work: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
-        self.for_each_rows((a, 1), (b, 1), chunk_len, work);
+        self.for_each_rows(slices.map(|slice| (slice, 1)), chunk_len, work);
     }
 
-    /// Calls `work(row, a_rows, b_rows)` for consecutive blocks of `rows` rows (the last may be shorter) of two tensors with as many rows, each given
-    /// with its width, in parallel. `row` is the index of the block's first row.
+    /// Calls `work(row, blocks)` for consecutive blocks of `rows` rows (the last may be shorter) of tensors with as many rows, each given
+    /// with its width, in parallel. `row` is the index of the blocks' first row.
     ///
     /// # Panics
     /// When `rows` or a width is zero, or the tensors have different numbers of rows.
-    pub fn for_each_rows<T: Send>(
+    pub fn for_each_rows<T: Send, const N: usize>(
         &self,
-        (a, a_width): (&mut [T], usize),
-        (b, b_width): (&mut [T], usize),
+        tensors: [(&mut [T], usize); N],
         rows: usize,
-        work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+        work: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
-        assert!(rows > 0 && a_width > 0 && b_width > 0, "blocks of zero elements");
-        assert_eq!(a.len() * b_width, b.len() * a_width, "tensors with different numbers of rows");
-        let tasks = a.len().div_ceil(rows * a_width);
-        let (a, b) = (Parts::new(a, rows * a_width), Parts::new(b, rows * b_width));
-        // SAFETY: each task runs once.
-        self.for_each_task(tasks, |task| unsafe { work(task * rows, a.take(task), b.take(task)) });
-    }
-
-    /// As [`Exec::for_each_chunk`], over three slices of one length.
-    ///
-    /// # Panics
-    /// When `chunk_len` is zero or the lengths differ.
-    pub fn for_each_chunk3<T: Send>(
-        &self,
-        a: &mut [T],
-        b: &mut [T],
-        c: &mut [T],
-        chunk_len: usize,
-        work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
-    ) {
-        self.for_each_rows3([(a, 1), (b, 1), (c, 1)], chunk_len, work);
-    }
-
-    /// As [`Exec::for_each_rows`], over three tensors.
-    ///
-    /// # Panics
-    /// When `rows` or a width is zero, or the tensors have different numbers of rows.
-    pub fn for_each_rows3<T: Send>(
-        &self,
-        tensors: [(&mut [T], usize); 3],
-        rows: usize,
-        work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
-    ) {
-        let [(a, a_width), (b, b_width), (c, c_width)] = tensors;
-        assert!(rows > 0 && a_width > 0 && b_width > 0 && c_width > 0, "blocks of zero elements");
-        assert!(
-            a.len() * b_width == b.len() * a_width && a.len() * c_width == c.len() * a_width,
-            "tensors with different numbers of rows"
-        );
-        let tasks = a.len().div_ceil(rows * a_width);
-        let (a, b) = (Parts::new(a, rows * a_width), Parts::new(b, rows * b_width));
-        let c = Parts::new(c, rows * c_width);
-        // SAFETY: each task runs once.
-        self.for_each_task(tasks, |task| unsafe { work(task * rows, a.take(task), b.take(task), c.take(task)) });
+        assert!(rows > 0 && tensors.iter().all(|(_, width)| *width > 0), "blocks of zero elements");
+        let counts = tensors.each_ref().map(|(data, width)| data.len().div_ceil(*width));
+        let count = counts.first().copied().unwrap_or(0);
+        let whole = tensors.iter().all(|(data, width)| data.len() == count * width);
+        assert!(whole, "tensors with different numbers of rows: {counts:?}");
+        let tensors = tensors.map(|(data, width)| Rows::new(data, width));
+        self.for_each_task(count.div_ceil(rows), |task| {
+            let first = task * rows;
+            // SAFETY: each task runs once.
+            work(first, tensors.each_ref().map(|tensor| unsafe { tensor.take(first, rows) }));
+        });
     }
 
     /// Calls `work(index)` for every index below `tasks`, in parallel: each worker the same range of them every time, as far as all are

@@ -1,6 +1,6 @@
 //! Causal attention with grouped keys and values.
 
-use crate::cpu;
+use crate::cpu::{self, Shared};
 use crate::exec::Exec;
 use crate::platform::Path;
 use crate::reference;
@@ -57,6 +57,30 @@ impl AttentionShape {
         (batch * self.heads + head) * self.seq * 2
     }
 
+    /// Distances of rows when nothing lies between.
+    pub(crate) fn dense(&self) -> AttentionStrides {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        AttentionStrides { q, kv, out: q }
+    }
+
+    /// Where keys and values begin in a row of `qkv`, and where the values end.
+    fn joint_columns(&self) -> [usize; 3] {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        [q, q + kv, q + 2 * kv]
+    }
+
+    /// Panics unless `stride` holds a row of `qkv`, and `len` is that of all rows.
+    fn check_joint(&self, stride: usize, of_qkv: &[&[f32]], of_q: &[&[f32]], stats: &[f32]) {
+        self.check(of_q, &[], stats);
+        let [.., width] = self.joint_columns();
+        assert!(stride >= width, "rows of {width} elements at a distance of {stride}");
+        let len = (self.batch * self.seq).checked_mul(stride);
+        assert!(
+            of_qkv.iter().all(|x| Some(x.len()) == len),
+            "qkv and its gradient must be [tokens, {stride}] of {self:?}"
+        );
+    }
+
     fn check(&self, of_q: &[&[f32]], of_kv: &[&[f32]], stats: &[f32]) {
         self.check_lens(of_q.iter().map(|x| x.len()), of_kv.iter().map(|x| x.len()), stats.len());
     }
@@ -77,6 +101,17 @@ impl AttentionShape {
         assert!(of_kv.all(|len| len == self.kv_len()), "k, v and their gradients must be {self:?}");
         assert_eq!(stats, self.stats_len(), "stats must be [batch, heads, seq, 2] of {self:?}");
     }
+}
+
+/// Distances of rows, in elements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttentionStrides {
+    /// Of q and dq.
+    pub(crate) q: usize,
+    /// Of k, v, dk and dv.
+    pub(crate) kv: usize,
+    /// Of out and dout.
+    pub(crate) out: usize,
 }
 
 /// `out = softmax(scale · q kᵀ) v` over the keys `j ≤ i` of each query `i`, with `q, out: [batch, seq, heads, head_dim]`,
@@ -100,8 +135,43 @@ pub fn attention_forward(
     shape.check(&[q, out], &[k, v], stats);
     match exec.path() {
         Path::Scalar => reference::attention::attention_forward(&shape, q, k, v, out, stats),
-        _ => cpu::attention::attention_forward(exec, &shape, q, k, v, out, stats),
+        _ => cpu::attention::attention_forward(exec, &shape, shape.dense(), [q, k, v], out, stats),
     }
+}
+
+/// As [`attention_forward`], of `qkv[batch, seq, stride]`: in each row the heads of the queries, then those of the keys, then those of the values, as
+/// one product with all three matrices leaves them. What follows in a row is not read.
+///
+/// # Panics
+/// When the lengths don't fit, or a row is longer than `stride`.
+pub fn attention_forward_joint(
+    exec: &Exec,
+    shape: AttentionShape,
+    stride: usize,
+    qkv: &[f32],
+    out: &mut [f32],
+    stats: &mut [f32],
+) {
+    shape.check_joint(stride, &[qkv], &[out], stats);
+    if qkv.is_empty() {
+        return;
+    }
+    match exec.path() {
+        Path::Scalar => {
+            let [q, k, v] = reference::attention::split(&shape, stride, qkv);
+            reference::attention::attention_forward(&shape, &q, &k, &v, out, stats);
+        }
+        _ => {
+            let strides = AttentionStrides { q: stride, kv: stride, out: shape.dense().out };
+            cpu::attention::attention_forward(exec, &shape, strides, joint_parts(&shape, qkv), out, stats);
+        }
+    }
+}
+
+/// Queries, keys and values of `qkv`, each from its first element on.
+fn joint_parts<'a>(shape: &AttentionShape, qkv: &'a [f32]) -> [&'a [f32]; 3] {
+    let [keys, values, _] = shape.joint_columns();
+    [qkv, &qkv[keys..], &qkv[values..]]
 }
 
 /// The gradients `dq`, `dk`, `dv` (all overwritten) of [`attention_forward`], from its inputs, its `out` and `stats`, and `dout`.
@@ -128,6 +198,45 @@ pub fn attention_backward(
     shape.check(&[q, out, dout, dq], &[k, v, dk, dv], stats);
     match exec.path() {
         Path::Scalar => reference::attention::attention_backward(&shape, q, k, v, out, dout, dq, dk, dv),
-        _ => cpu::attention::attention_backward(exec, &shape, [q, k, v, out, stats, dout], [dq, dk, dv]),
+        _ => {
+            let gradients = [dq, dk, dv].map(|gradient| Shared::new(gradient.as_mut_ptr()));
+            let inputs = [q, k, v, out, stats, dout];
+            cpu::attention::attention_backward(exec, &shape, shape.dense(), inputs, gradients);
+        }
     }
+}
+
+/// As [`attention_backward`], of `qkv[batch, seq, stride]` as in [`attention_forward_joint`]; `dqkv` likewise, where what follows the values in a row
+/// is not written.
+///
+/// # Panics
+/// When the lengths don't fit, or a row is longer than `stride`.
+#[allow(clippy::too_many_arguments)]
+pub fn attention_backward_joint(
+    exec: &Exec,
+    shape: AttentionShape,
+    stride: usize,
+    qkv: &[f32],
+    out: &[f32],
+    stats: &[f32],
+    dout: &[f32],
+    dqkv: &mut [f32],
+) {
+    shape.check_joint(stride, &[qkv, dqkv], &[out, dout], stats);
+    if qkv.is_empty() {
+        return;
+    }
+    if exec.path() == Path::Scalar {
+        let [q, k, v] = reference::attention::split(&shape, stride, qkv);
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| vec![0.0; x.len()]);
+        reference::attention::attention_backward(&shape, &q, &k, &v, out, dout, &mut dq, &mut dk, &mut dv);
+        reference::attention::join(stride, [&dq, &dk, &dv], dqkv);
+        return;
+    }
+    let [keys, values, _] = shape.joint_columns();
+    let start = dqkv.as_mut_ptr();
+    let gradients = [0, keys, values].map(|column| Shared::new(start.wrapping_add(column)));
+    let [q, k, v] = joint_parts(&shape, qkv);
+    let strides = AttentionStrides { q: stride, kv: stride, out: shape.dense().out };
+    cpu::attention::attention_backward(exec, &shape, strides, [q, k, v, out, stats, dout], gradients);
 }

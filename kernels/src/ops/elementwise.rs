@@ -1,53 +1,6 @@
-//! Element-wise arithmetic: each operation written is rounded once, none is fused except inside the activation.
+//! Element-wise arithmetic: each operation written is rounded once, none is fused.
 
-use crate::cpu;
 use crate::exec::Exec;
-use crate::platform::Path;
-use crate::reference;
-
-/// `out = silu(gate) * up`, all of one length.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn swiglu_forward(exec: &Exec, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == out.len() && up.len() == out.len(), "gate, up and out differ in length");
-    match exec.path() {
-        Path::Scalar => reference::elementwise::swiglu_forward(gate, up, out),
-        path => {
-            let grain = exec.grain(out.len(), 16);
-            exec.for_each_chunk(out, grain, |start, out| {
-                cpu::elementwise::swiglu_forward(path, &gate[start..][..out.len()], &up[start..][..out.len()], out);
-            });
-        }
-    }
-}
-
-/// With `s = sigmoid(gate)`: `dup = dout * (gate * s)`, `dgate = (dout * up) * (s * fma(gate, 1 - s, 1))`. All of one length.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn swiglu_backward(exec: &Exec, gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-    let len = dout.len();
-    assert!(gate.len() == len && up.len() == len, "gate, up and dout differ in length");
-    assert!(dgate.len() == len && dup.len() == len, "dgate, dup and dout differ in length");
-    match exec.path() {
-        Path::Scalar => reference::elementwise::swiglu_backward(gate, up, dout, dgate, dup),
-        path => {
-            let grain = exec.grain(len, 24);
-            exec.for_each_chunk2(dgate, dup, grain, |start, dgate, dup| {
-                let range = start..start + dgate.len();
-                cpu::elementwise::swiglu_backward(
-                    path,
-                    &gate[range.clone()],
-                    &up[range.clone()],
-                    &dout[range],
-                    dgate,
-                    dup,
-                );
-            });
-        }
-    }
-}
 
 /// Defines an in-place operation with one input slice: `$y = $value` for each pair of elements.
 macro_rules! binary {

@@ -1,7 +1,11 @@
 //! Linear layers without bias, weights stored `[outputs, inputs]` as in the Hugging Face layout.
 
+use crate::cpu::linear::Backward;
+use crate::cpu::{self, Shared};
 use crate::exec::Exec;
 use crate::gemm::{GemmShape, Layout, gemm};
+use crate::platform::Path;
+use std::time::{Duration, Instant};
 
 /// The sizes of a linear layer's product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,4 +147,47 @@ pub fn linear_backward_weight_strided(
     shape.check_strided(strides, x.len(), dw.len(), dy.len());
     let LinearShape { tokens, inputs, outputs } = shape;
     gemm(exec, Layout::TN, outputs, inputs, tokens, dy, strides.y, x, strides.x, dw, inputs, accumulate);
+}
+
+/// Processor time of a layer's two gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearTimes {
+    /// Of `dw`, with what a worker waited for others.
+    pub weight: Duration,
+    /// Of `dx`.
+    pub input: Duration,
+}
+
+/// As [`linear_backward_weight_strided`] and [`linear_backward_input_strided`] (without accumulation) in one: faster, where each worker can keep to its own tokens.
+///
+/// # Panics
+/// As these.
+#[allow(clippy::too_many_arguments)]
+pub fn linear_backward_strided(
+    exec: &Exec,
+    shape: LinearShape,
+    strides: LinearStrides,
+    dy: &[f32],
+    x: &[f32],
+    w: &[f32],
+    dw: &mut [f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) -> LinearTimes {
+    let [_, input, weight] = shape.products(strides);
+    let (input, weight) = (GemmShape { accumulate: false, ..input }, GemmShape { accumulate, ..weight });
+    let parts = if exec.path() == Path::Scalar { 1 } else { cpu::linear::parts(exec, &weight) };
+    if parts == 1 {
+        let start = Instant::now();
+        linear_backward_weight_strided(exec, shape, strides, dy, x, dw, accumulate);
+        let weight = start.elapsed();
+        linear_backward_input_strided(exec, shape, strides, dy, w, dx, false);
+        return LinearTimes { weight, input: start.elapsed() - weight };
+    }
+    shape.check_strided(strides, x.len(), w.len(), dy.len());
+    input.check(dy.len(), w.len(), dx.len());
+    weight.check(dy.len(), x.len(), dw.len());
+    let (dw, dx) = (Shared::new(dw.as_mut_ptr()), Shared::new(dx.as_mut_ptr()));
+    let [weight, input] = cpu::linear::backward(exec, parts, Backward { input, weight, dy, x, w, dw, dx });
+    LinearTimes { weight, input }
 }

@@ -81,7 +81,7 @@ pub fn cross_entropy_forward_backward_strided(
         Path::Scalar => reference::loss::cross_entropy_forward_backward(vocab, logits, targets, losses, grad_scale),
         path => {
             let rows = exec.grain(losses.len(), 16 * vocab);
-            exec.for_each_rows((logits, stride), (losses, 1), rows, |row, logits, losses| {
+            exec.for_each_rows([(logits, stride), (losses, 1)], rows, |row, [logits, losses]| {
                 cpu::loss::cross_entropy_forward_backward(path, vocab, logits, &targets[row..], losses, grad_scale);
             });
         }

@@ -13,16 +13,18 @@ mod loss;
 mod norm;
 mod optim;
 mod rope;
+mod swiglu;
 
-pub use attention::{AttentionShape, attention_backward, attention_forward};
-pub use elementwise::{
-    add, add_assign, axpby, div_assign, lerp, mul_assign, scale, scaled_add, sqrt_assign, sub, swiglu_backward,
-    swiglu_forward,
+pub(crate) use attention::AttentionStrides;
+pub use attention::{
+    AttentionShape, attention_backward, attention_backward_joint, attention_forward, attention_forward_joint,
 };
+pub use elementwise::{add, add_assign, axpby, div_assign, lerp, mul_assign, scale, scaled_add, sqrt_assign, sub};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use linear::{
-    LinearShape, LinearStrides, linear_backward_input, linear_backward_input_strided, linear_backward_weight,
-    linear_backward_weight_strided, linear_forward, linear_forward_strided,
+    LinearShape, LinearStrides, LinearTimes, linear_backward_input, linear_backward_input_strided,
+    linear_backward_strided, linear_backward_weight, linear_backward_weight_strided, linear_forward,
+    linear_forward_strided,
 };
 pub use loss::{
     cross_entropy_forward_backward, cross_entropy_forward_backward_strided, cross_entropy_losses,
@@ -30,4 +32,5 @@ pub use loss::{
 };
 pub use norm::{add_rmsnorm_forward, rmsnorm_backward, rmsnorm_forward};
 pub use optim::{AdamwScalars, NesterovScalars, adamw_update, nesterov_update};
-pub use rope::{RopeShape, rope_backward, rope_forward, rope_tables};
+pub use rope::{RopeShape, rope_backward, rope_backward_strided, rope_forward, rope_forward_strided, rope_tables};
+pub use swiglu::{SwigluShape, swiglu_backward, swiglu_backward_joint, swiglu_forward, swiglu_forward_joint};

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation over rows.
 
-use crate::cpu;
-use crate::exec::Exec;
+use crate::cpu::{self, Shared};
+use crate::exec::{Exec, Rows, Turn};
 use crate::platform::Path;
 use crate::reference;
 
@@ -20,7 +20,7 @@ pub fn rmsnorm_forward(exec: &Exec, x: &[f32], w: &[f32], eps: f32, y: &mut [f32
         path => {
             let d = w.len();
             let rows = exec.grain(rstd.len(), 3 * d);
-            exec.for_each_rows((y, d), (rstd, 1), rows, |row, y, rstd| {
+            exec.for_each_rows([(y, d), (rstd, 1)], rows, |row, [y, rstd]| {
                 cpu::norm::rmsnorm_forward(path, &x[row * d..][..y.len()], w, eps, y, rstd);
             });
         }
@@ -55,7 +55,7 @@ pub fn add_rmsnorm_forward(
         path => {
             let d = w.len();
             let rows = exec.grain(rstd.len(), 4 * d);
-            exec.for_each_rows3([(sum, d), (y, d), (rstd, 1)], rows, |row, sum, y, rstd| {
+            exec.for_each_rows([(sum, d), (y, d), (rstd, 1)], rows, |row, [sum, y, rstd]| {
                 let inputs = (&x[row * d..][..y.len()], &branch[row * d..][..y.len()]);
                 cpu::norm::add_rmsnorm_forward(path, inputs, w, eps, sum, y, rstd);
             });
@@ -92,14 +92,33 @@ pub fn rmsnorm_backward(
             reference::norm::rmsnorm_backward_weight(x, rstd, dy, dw);
         }
         path => {
-            let d = w.len();
-            let rows = exec.grain(rstd.len(), 6 * d);
-            exec.for_each_chunk(dx, rows * d, |start, dx| {
-                let (x, dy) = (&x[start..][..dx.len()], &dy[start..][..dx.len()]);
-                cpu::norm::rmsnorm_backward_input(path, x, w, &rstd[start / d..], dy, dx, accumulate);
-            });
-            let cols = exec.grain(d, 3 * rstd.len()).next_multiple_of(16);
-            exec.for_each_chunk(dw, cols, |col, dw| cpu::norm::rmsnorm_backward_weight(path, x, rstd, dy, d, col, dw));
+            let (d, tokens) = (w.len(), rstd.len());
+            let parts = exec.parts(tokens, 9 * d);
+            let (part_len, cols) = (tokens.div_ceil(parts), d.div_ceil(parts).next_multiple_of(16));
+            let rows_of = |part: usize| (part * part_len).min(tokens)..((part + 1) * part_len).min(tokens);
+            let (dx, dw) = (Rows::new(dx, d), Shared::new(dw.as_mut_ptr()));
+            let weights = |part: usize, turn: &Turn<'_>| {
+                let rows = rows_of(part);
+                let (x, dy) = (&x[rows.start * d..rows.end * d], &dy[rows.start * d..rows.end * d]);
+                for col in (0..d).step_by(cols) {
+                    let len = cols.min(d - col);
+                    turn.wait(col + len);
+                    // SAFETY: the columns lie within dw, and nobody else has them at this turn.
+                    let dw = unsafe { std::slice::from_raw_parts_mut(dw.get().add(col), len) };
+                    cpu::norm::rmsnorm_backward_weight(path, x, &rstd[rows.clone()], dy, d, col, dw);
+                    turn.pass(col + len);
+                }
+            };
+            let inputs = |part: usize, share: usize| {
+                let all = rows_of(part);
+                let at = |share: usize| all.start + all.len() * share / parts;
+                let (rows, elements) = (at(share)..at(share + 1), at(share) * d..at(share + 1) * d);
+                // SAFETY: each share is of other rows.
+                let dx = unsafe { dx.take(rows.start, rows.len()) };
+                let (x, dy) = (&x[elements.clone()], &dy[elements]);
+                cpu::norm::rmsnorm_backward_input(path, x, w, &rstd[rows], dy, dx, accumulate);
+            };
+            exec.in_turns(parts, weights, inputs);
         }
     }
 }

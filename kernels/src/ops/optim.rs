@@ -44,7 +44,7 @@ pub fn adamw_update(
         Path::Scalar => reference::elementwise::adamw_update(params, grads, m, v, scalars),
         path => {
             let grain = exec.grain(len, 8);
-            exec.for_each_chunk3(params, m, v, grain, |start, params, m, v| {
+            exec.for_each_chunks([params, m, v], grain, |start, [params, m, v]| {
                 cpu::elementwise::adamw_update(path, params, &grads[start..][..params.len()], m, v, scalars);
             });
         }
@@ -77,7 +77,7 @@ pub fn nesterov_update(
         Path::Scalar => reference::elementwise::nesterov_update(params, grads, momentum, scalars),
         path => {
             let grain = exec.grain(len, 4);
-            exec.for_each_chunk2(params, momentum, grain, |start, params, momentum| {
+            exec.for_each_chunks([params, momentum], grain, |start, [params, momentum]| {
                 cpu::elementwise::nesterov_update(path, params, &grads[start..][..params.len()], momentum, scalars);
             });
         }

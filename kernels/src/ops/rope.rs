@@ -17,14 +17,24 @@ pub struct RopeShape {
 }
 
 impl RopeShape {
+    /// Elements of a row.
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
     /// Panics unless the lengths fit; the rows of `x`.
     pub(crate) fn check(&self, x: usize, cos: usize, sin: usize) -> usize {
-        let width = self.heads * self.head_dim;
+        self.check_strided(self.width(), x, cos, sin)
+    }
+
+    fn check_strided(&self, stride: usize, x: usize, cos: usize, sin: usize) -> usize {
+        let width = self.width();
         assert!(self.head_dim.is_multiple_of(2), "odd head_dim in {self:?}");
-        assert!(width > 0 && x.is_multiple_of(width), "{x} elements are no rows of {self:?}");
+        assert!(width > 0 && stride >= width, "rows of {self:?} at a distance of {stride}");
+        assert!(x.is_multiple_of(stride), "{x} elements are no rows of {self:?} at a distance of {stride}");
         let table = self.seq * self.head_dim / 2;
         assert!(cos == table && sin == table, "tables of {cos} and {sin} for {self:?}");
-        x / width
+        x / stride
     }
 }
 
@@ -47,7 +57,15 @@ pub fn rope_tables(theta: f64, head_dim: usize, seq: usize) -> (Vec<f32>, Vec<f3
 /// # Panics
 /// When the lengths don't fit.
 pub fn rope_forward(exec: &Exec, shape: RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32]) {
-    rope(exec, &shape, x, cos, sin, false);
+    rope_forward_strided(exec, shape, shape.width(), x, cos, sin);
+}
+
+/// As [`rope_forward`], of `x[tokens, stride]`: what follows the heads in a row stays as it is.
+///
+/// # Panics
+/// When the lengths don't fit, or a row is longer than `stride`.
+pub fn rope_forward_strided(exec: &Exec, shape: RopeShape, stride: usize, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    rope(exec, &shape, stride, x, cos, sin, false);
 }
 
 /// The inverse rotation, which is the gradient's: as [`rope_forward`] with `-sin`.
@@ -55,18 +73,25 @@ pub fn rope_forward(exec: &Exec, shape: RopeShape, x: &mut [f32], cos: &[f32], s
 /// # Panics
 /// When the lengths don't fit.
 pub fn rope_backward(exec: &Exec, shape: RopeShape, dx: &mut [f32], cos: &[f32], sin: &[f32]) {
-    rope(exec, &shape, dx, cos, sin, true);
+    rope_backward_strided(exec, shape, shape.width(), dx, cos, sin);
 }
 
-fn rope(exec: &Exec, shape: &RopeShape, x: &mut [f32], cos: &[f32], sin: &[f32], inverse: bool) {
-    shape.check(x.len(), cos.len(), sin.len());
-    let width = shape.heads * shape.head_dim;
+/// As [`rope_backward`], of `dx[tokens, stride]`, like [`rope_forward_strided`].
+///
+/// # Panics
+/// When the lengths don't fit, or a row is longer than `stride`.
+pub fn rope_backward_strided(exec: &Exec, shape: RopeShape, stride: usize, dx: &mut [f32], cos: &[f32], sin: &[f32]) {
+    rope(exec, &shape, stride, dx, cos, sin, true);
+}
+
+fn rope(exec: &Exec, shape: &RopeShape, stride: usize, x: &mut [f32], cos: &[f32], sin: &[f32], inverse: bool) {
+    let tokens = shape.check_strided(stride, x.len(), cos.len(), sin.len());
     match exec.path() {
-        Path::Scalar => reference::rope::rope(shape, x, cos, sin, inverse),
+        Path::Scalar => reference::rope::rope(shape, stride, x, cos, sin, inverse),
         path => {
-            let rows = exec.grain(x.len() / width, 4 * width);
-            exec.for_each_chunk(x, rows * width, |start, x| {
-                cpu::rope::rope(path, shape, start / width, x, cos, sin, inverse);
+            let rows = exec.grain(tokens, 4 * shape.width());
+            exec.for_each_chunk(x, rows * stride, |start, x| {
+                cpu::rope::rope(path, shape, stride, start / stride, x, [cos, sin], inverse);
             });
         }
     }

@@ -4,6 +4,26 @@ use super::reduce;
 use crate::math::exp;
 use crate::ops::AttentionShape;
 
+/// Queries, keys and values of `qkv[tokens, stride]`, each without gaps.
+pub(crate) fn split(shape: &AttentionShape, stride: usize, qkv: &[f32]) -> [Vec<f32>; 3] {
+    let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    [0..q, q..q + kv, q + kv..q + 2 * kv]
+        .map(|columns| qkv.chunks_exact(stride).flat_map(|row| &row[columns.clone()]).copied().collect())
+}
+
+/// Puts back what [`split`] takes apart.
+pub(crate) fn join(stride: usize, parts: [&[f32]; 3], qkv: &mut [f32]) {
+    let tokens = qkv.len() / stride;
+    for (token, row) in qkv.chunks_exact_mut(stride).enumerate() {
+        let mut column = 0;
+        for part in parts {
+            let width = part.len() / tokens;
+            row[column..column + width].copy_from_slice(&part[token * width..][..width]);
+            column += width;
+        }
+    }
+}
+
 /// A chain of fused multiply-adds from +0.
 fn chain(terms: impl Iterator<Item = (f32, f32)>) -> f32 {
     terms.fold(0.0, |sum, (a, b)| a.mul_add(b, sum))

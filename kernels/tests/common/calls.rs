@@ -2,7 +2,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use super::common::{Numbers, bits};
-use essaim_kernels::ops::{self, AdamwScalars, AttentionShape, LinearShape, NesterovScalars, RopeShape};
+use essaim_kernels::ops::{
+    self, AdamwScalars, AttentionShape, LinearShape, LinearStrides, NesterovScalars, RopeShape, SwigluShape,
+};
 use essaim_kernels::{Exec, Layout, gemm, math, reduce};
 use std::ops::Range;
 
@@ -61,7 +63,7 @@ pub struct Call {
     pub large: bool,
 }
 
-pub const OPERATIONS: usize = 10;
+pub const OPERATIONS: usize = 12;
 
 /// Makes a call's operands.
 struct Maker {
@@ -101,6 +103,8 @@ impl Call {
             6 => reductions(exec, &mut maker),
             7 => optimisers(exec, &mut maker),
             8 => elementwise(exec, &mut maker),
+            9 => linear_gradients(exec, &mut maker),
+            10 => joint(exec, &mut maker),
             _ => embedding_and_rope(exec, &mut maker),
         };
         outputs.iter().flat_map(Placed::bits).collect()
@@ -180,6 +184,43 @@ fn swiglu(exec: &Exec, maker: &mut Maker) -> Vec<Placed> {
     math::log_slice(exec, functions.get_mut());
     math::rsqrt_slice(exec, functions.get_mut());
     vec![out, dgate, dup, functions]
+}
+
+/// Both gradients of a layer at once, over so many tokens that each worker keeps to its own.
+fn linear_gradients(exec: &Exec, maker: &mut Maker) -> Vec<Placed> {
+    let (tokens, inputs, outputs) = (maker.size(60, 600..700), maker.size(40, 130..170), maker.size(40, 130..170));
+    let (shape, strides) = (LinearShape { tokens, inputs, outputs }, LinearStrides { x: inputs + 3, y: outputs + 5 });
+    let (x, dy, w) = (maker.make(tokens * strides.x), maker.make(tokens * strides.y), maker.make(outputs * inputs));
+    let (mut dx, mut dw) = (maker.make(x.len), maker.make(w.len));
+    let accumulate = maker.numbers.below(2) == 1;
+    let (dw_slice, dx_slice) = (dw.get_mut(), dx.get_mut());
+    ops::linear_backward_strided(exec, shape, strides, dy.get(), x.get(), w.get(), dw_slice, dx_slice, accumulate);
+    vec![dx, dw]
+}
+
+/// Queries, keys and values in one tensor, gate and up in another.
+fn joint(exec: &Exec, maker: &mut Maker) -> Vec<Placed> {
+    let (kv_heads, half) = (maker.size(2, 2..4), maker.size(12, 10..20));
+    let (batch, seq, heads, head_dim) = (maker.size(2, 3..4), maker.size(50, 80..100), 2 * kv_heads, 2 * half);
+    let (shape, tokens) = (AttentionShape { batch, seq, heads, kv_heads, head_dim }, batch * seq);
+    let stride = (heads + 2 * kv_heads) * head_dim + 7;
+    let (mut qkv, dout) = (maker.make(tokens * stride), maker.make(shape.q_len()));
+    let (cos, sin) = (maker.make(seq * half), maker.make(seq * half));
+    let rotated = RopeShape { seq, heads: heads + kv_heads, head_dim };
+    ops::rope_forward_strided(exec, rotated, stride, qkv.get_mut(), cos.get(), sin.get());
+    let (mut out, mut stats) = (maker.make(shape.q_len()), maker.make(shape.stats_len()));
+    ops::attention_forward_joint(exec, shape, stride, qkv.get(), out.get_mut(), stats.get_mut());
+    let mut dqkv = maker.make(qkv.len);
+    let dqkv_slice = dqkv.get_mut();
+    ops::attention_backward_joint(exec, shape, stride, qkv.get(), out.get(), stats.get(), dout.get(), dqkv_slice);
+    ops::rope_backward_strided(exec, rotated, stride, dqkv.get_mut(), cos.get(), sin.get());
+    let ffn = maker.size(60, 130..150);
+    let shape = SwigluShape { ffn, gate_up: 2 * ffn + 5, out: ffn + 3 };
+    let (gate_up, mut activation) = (maker.make(tokens * shape.gate_up), maker.make(tokens * shape.out));
+    ops::swiglu_forward_joint(exec, shape, gate_up.get(), activation.get_mut());
+    let mut dgate_up = maker.make(gate_up.len);
+    ops::swiglu_backward_joint(exec, shape, gate_up.get(), activation.get(), dgate_up.get_mut());
+    vec![qkv, out, stats, dqkv, activation, dgate_up]
 }
 
 type Reduction = fn(&Exec, &[f32], &mut [f32]);
