@@ -52,9 +52,10 @@ fn flops(operator: Operator, config: &ModelConfig, batch: usize) -> Option<u64> 
         Operator::AttentionForward => return Some(2 * attention),
         Operator::AttentionBackward => return Some(4 * attention),
         Operator::Product(matrix, _) => match matrix {
-            Matrix::Query | Matrix::Output => d * d * layers,
-            Matrix::Key | Matrix::Value => d * kv * layers,
-            Matrix::Gate | Matrix::Up | Matrix::Down => d * ffn * layers,
+            Matrix::Qkv => d * (d + 2 * kv) * layers,
+            Matrix::Output => d * d * layers,
+            Matrix::GateUp => 2 * d * ffn * layers,
+            Matrix::Down => d * ffn * layers,
             Matrix::Head => d * vocab,
         },
         _ => return None,

@@ -81,6 +81,18 @@ pub(crate) struct BlockRanges {
     pub(crate) down: Range<usize>,
 }
 
+impl BlockRanges {
+    /// Queries, keys and values, which lie one after the other: one matrix `[d_model + 2 kv_width, d_model]`.
+    pub(crate) fn qkv(&self) -> Range<usize> {
+        self.q.start..self.v.end
+    }
+
+    /// Gate and up likewise: `[2 ffn, d_model]`.
+    pub(crate) fn gate_up(&self) -> Range<usize> {
+        self.gate.start..self.up.end
+    }
+}
+
 /// Tensors in their fixed order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamLayout {

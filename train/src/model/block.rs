@@ -17,21 +17,21 @@ pub(crate) fn forward(
     (next_gains, next): (&[f32], NormedStream<'_>),
 ) {
     let weights = |range: &std::ops::Range<usize>| &params[range.clone()];
-    pass.linear(Matrix::Query, view.attention_in, weights(&block.q), view.q);
-    pass.linear(Matrix::Key, view.attention_in, weights(&block.k), view.k);
-    pass.linear(Matrix::Value, view.attention_in, weights(&block.v), view.v);
-    pass.rotate(view.q, view.k, false);
-    let (exec, shape) = (pass.exec, pass.attention_shape());
+    pass.linear(Matrix::Qkv, view.attention_in, weights(&block.qkv()), view.qkv);
+    pass.rotate(view.qkv, false);
+    let (exec, shape, stride) = (pass.exec, pass.attention_shape(), pass.stride(view.qkv));
     pass.profile.time(Operator::AttentionForward, || {
-        ops::attention_forward(exec, shape, view.q, view.k, view.v, view.attention_out, view.stats);
+        ops::attention_forward_joint(exec, shape, stride, view.qkv, view.attention_out, view.stats);
     });
     pass.linear(Matrix::Output, view.attention_out, weights(&block.o), narrow);
     let middle = NormedStream { stream: view.middle, normed: view.ffn_in, rstd: view.ffn_rstd };
     pass.add_norm(view.stream, narrow, weights(&block.ffn_norm), middle);
 
-    pass.linear(Matrix::Gate, view.ffn_in, weights(&block.gate), view.gate);
-    pass.linear(Matrix::Up, view.ffn_in, weights(&block.up), view.up);
-    pass.profile.time(Operator::Activation, || ops::swiglu_forward(exec, view.gate, view.up, view.activation));
+    pass.linear(Matrix::GateUp, view.ffn_in, weights(&block.gate_up()), view.gate_up);
+    let shape = pass.swiglu_shape(view.gate_up, view.activation);
+    pass.profile.time(Operator::Activation, || {
+        ops::swiglu_forward_joint(exec, shape, view.gate_up, view.activation);
+    });
     pass.linear(Matrix::Down, view.activation, weights(&block.down), narrow);
     pass.add_norm(view.middle, narrow, next_gains, next);
 }
@@ -48,85 +48,36 @@ pub(crate) fn backward(
     grads: &mut [f32],
 ) {
     let weights = |range: &std::ops::Range<usize>| &params[range.clone()];
-    let GradientView { stream, q, k, v, activation, gate, up } = gradient;
+    let GradientView { stream, qkv, activation, gate_up } = gradient;
     let exec = pass.exec;
 
     let down = block.down.clone();
-    pass.linear_backward(
-        Matrix::Down,
-        stream,
-        view.activation,
-        weights(&down),
-        &mut grads[down.clone()],
-        activation,
-        false,
-    );
+    let dw = &mut grads[down.clone()];
+    pass.linear_backward(Matrix::Down, stream, view.activation, weights(&down), dw, activation);
+    let shape = pass.swiglu_shape(gate_up, activation);
     pass.profile.time(Operator::Activation, || {
-        ops::swiglu_backward(exec, view.gate, view.up, activation, gate, up);
+        ops::swiglu_backward_joint(exec, shape, view.gate_up, activation, gate_up);
     });
-    pass.linear_backward(
-        Matrix::Gate,
-        gate,
-        view.ffn_in,
-        weights(&block.gate),
-        &mut grads[block.gate.clone()],
-        narrow,
-        false,
-    );
-    pass.linear_backward(Matrix::Up, up, view.ffn_in, weights(&block.up), &mut grads[block.up.clone()], narrow, true);
+    let matrices = block.gate_up();
+    let dw = &mut grads[matrices.clone()];
+    pass.linear_backward(Matrix::GateUp, gate_up, view.ffn_in, weights(&matrices), dw, narrow);
     let gains = block.ffn_norm.clone();
-    pass.norm_backward(view.middle, weights(&gains), view.ffn_rstd, narrow, stream, true, &mut grads[gains.clone()]);
+    let dgains = &mut grads[gains.clone()];
+    pass.norm_backward(view.middle, weights(&gains), view.ffn_rstd, narrow, stream, true, dgains);
 
-    pass.linear_backward(
-        Matrix::Output,
-        stream,
-        view.attention_out,
-        weights(&block.o),
-        &mut grads[block.o.clone()],
-        narrow,
-        false,
-    );
-    let shape = pass.attention_shape();
+    let output = block.o.clone();
+    let dw = &mut grads[output.clone()];
+    pass.linear_backward(Matrix::Output, stream, view.attention_out, weights(&output), dw, narrow);
+    let (shape, stride) = (pass.attention_shape(), pass.stride(qkv));
     pass.profile.time(Operator::AttentionBackward, || {
-        let (saved, stats) = ((&*view.q, &*view.k, &*view.v, &*view.attention_out), &*view.stats);
-        ops::attention_backward(exec, shape, saved.0, saved.1, saved.2, saved.3, stats, narrow, q, k, v);
+        let (saved, stats) = ((&*view.qkv, &*view.attention_out), &*view.stats);
+        ops::attention_backward_joint(exec, shape, stride, saved.0, saved.1, stats, narrow, qkv);
     });
-    pass.rotate(q, k, true);
-    pass.linear_backward(
-        Matrix::Query,
-        q,
-        view.attention_in,
-        weights(&block.q),
-        &mut grads[block.q.clone()],
-        narrow,
-        false,
-    );
-    pass.linear_backward(
-        Matrix::Key,
-        k,
-        view.attention_in,
-        weights(&block.k),
-        &mut grads[block.k.clone()],
-        narrow,
-        true,
-    );
-    pass.linear_backward(
-        Matrix::Value,
-        v,
-        view.attention_in,
-        weights(&block.v),
-        &mut grads[block.v.clone()],
-        narrow,
-        true,
-    );
+    pass.rotate(qkv, true);
+    let matrices = block.qkv();
+    let dw = &mut grads[matrices.clone()];
+    pass.linear_backward(Matrix::Qkv, qkv, view.attention_in, weights(&matrices), dw, narrow);
     let gains = block.attention_norm.clone();
-    pass.norm_backward(
-        view.stream,
-        weights(&gains),
-        view.attention_rstd,
-        narrow,
-        stream,
-        true,
-        &mut grads[gains.clone()],
-    );
+    let dgains = &mut grads[gains.clone()];
+    pass.norm_backward(view.stream, weights(&gains), view.attention_rstd, narrow, stream, true, dgains);
 }

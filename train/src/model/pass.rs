@@ -47,8 +47,7 @@ impl Pass<'_> {
         self.profile.time(operator, || ops::linear_forward_strided(exec, shape, strides, x, w, y));
     }
 
-    /// `dw (+)= dyᵀ · x`, and `dx (+)= dy · w`; the rows of x and dx lie equally far apart.
-    #[allow(clippy::too_many_arguments)]
+    /// `dw (+)= dyᵀ · x`, and `dx = dy · w`; the rows of x and dx lie equally far apart.
     pub(crate) fn linear_backward(
         &mut self,
         matrix: Matrix,
@@ -57,37 +56,39 @@ impl Pass<'_> {
         w: &[f32],
         dw: &mut [f32],
         dx: &mut [f32],
-        accumulate: bool,
     ) {
         let (exec, continued) = (self.exec, self.continued);
         let (shape, strides) = self.linear_shape(matrix, x, dy);
-        let operator = Operator::Product(matrix, Direction::Weight);
-        self.profile.time(operator, || {
-            ops::linear_backward_weight_strided(exec, shape, strides, dy, x, dw, continued);
-        });
-        let operator = Operator::Product(matrix, Direction::Input);
-        self.profile.time(operator, || {
-            ops::linear_backward_input_strided(exec, shape, strides, dy, w, dx, accumulate);
+        let products = [Direction::Weight, Direction::Input].map(|direction| Operator::Product(matrix, direction));
+        self.profile.time_shared(products, || {
+            let times = ops::linear_backward_strided(exec, shape, strides, dy, x, w, dw, dx, continued);
+            [times.weight, times.input]
         });
     }
 
     fn linear_shape(&self, matrix: Matrix, x: &[f32], y: &[f32]) -> (ops::LinearShape, ops::LinearStrides) {
         let (tokens, (inputs, outputs)) = (self.tokens(), matrix.sizes(self.shape));
-        let strides = ops::LinearStrides { x: x.len() / tokens, y: y.len() / tokens };
+        let strides = ops::LinearStrides { x: self.stride(x), y: self.stride(y) };
         (ops::LinearShape { tokens, inputs, outputs }, strides)
     }
 
-    /// Rotates queries and keys by their positions; `inverse`, their gradients back.
-    pub(crate) fn rotate(&mut self, q: &mut [f32], k: &mut [f32], inverse: bool) {
-        let (exec, seq, head_dim) = (self.exec, self.seq, self.shape.head_dim);
+    /// The distance of the rows of a buffer with one for each token.
+    pub(crate) fn stride(&self, buffer: &[f32]) -> usize {
+        buffer.len() / self.tokens()
+    }
+
+    pub(crate) fn swiglu_shape(&self, gate_up: &[f32], activation: &[f32]) -> ops::SwigluShape {
+        ops::SwigluShape { ffn: self.shape.ffn, gate_up: self.stride(gate_up), out: self.stride(activation) }
+    }
+
+    /// Rotates the queries and keys of `qkv` by their positions; `inverse`, their gradients back.
+    pub(crate) fn rotate(&mut self, qkv: &mut [f32], inverse: bool) {
+        let (exec, seq, head_dim, stride) = (self.exec, self.seq, self.shape.head_dim, self.stride(qkv));
         let table = seq * head_dim / 2;
         let (cos, sin) = (&self.rotary.cos[..table], &self.rotary.sin[..table]);
-        let rotate = if inverse { ops::rope_backward } else { ops::rope_forward };
-        let (heads, kv_heads) = (self.shape.heads, self.shape.kv_heads);
-        self.profile.time(Operator::Rotary, || {
-            rotate(exec, ops::RopeShape { seq, heads, head_dim }, q, cos, sin);
-            rotate(exec, ops::RopeShape { seq, heads: kv_heads, head_dim }, k, cos, sin);
-        });
+        let rotate = if inverse { ops::rope_backward_strided } else { ops::rope_forward_strided };
+        let shape = ops::RopeShape { seq, heads: self.shape.heads + self.shape.kv_heads, head_dim };
+        self.profile.time(Operator::Rotary, || rotate(exec, shape, stride, qkv, cos, sin));
     }
 
     pub(crate) fn norm(&mut self, x: &[f32], gains: &[f32], y: &mut [f32], rstd: &mut [f32]) {

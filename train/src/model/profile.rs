@@ -7,18 +7,12 @@ use std::time::{Duration, Instant};
 /// The matrices of the model's linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matrix {
-    /// To the queries.
-    Query,
-    /// To the keys.
-    Key,
-    /// To the values.
-    Value,
+    /// To queries, keys and values, which are one product.
+    Qkv,
     /// Attention's projection.
     Output,
-    /// SwiGLU's gate.
-    Gate,
-    /// SwiGLU's other factor.
-    Up,
+    /// To SwiGLU's gate and its other factor, which are one product.
+    GateUp,
     /// Back to the stream.
     Down,
     /// To the logits.
@@ -30,9 +24,9 @@ impl Matrix {
     pub(crate) fn sizes(self, shape: &ModelShape) -> (usize, usize) {
         let (d, kv, ffn) = (shape.d_model, shape.kv_width(), shape.ffn);
         match self {
-            Matrix::Query | Matrix::Output => (d, d),
-            Matrix::Key | Matrix::Value => (d, kv),
-            Matrix::Gate | Matrix::Up => (d, ffn),
+            Matrix::Qkv => (d, d + 2 * kv),
+            Matrix::Output => (d, d),
+            Matrix::GateUp => (d, 2 * ffn),
             Matrix::Down => (ffn, d),
             Matrix::Head => (d, shape.vocab),
         }
@@ -72,8 +66,7 @@ pub enum Operator {
 }
 
 /// All of them.
-pub(crate) const MATRICES: [Matrix; 8] =
-    [Matrix::Query, Matrix::Key, Matrix::Value, Matrix::Output, Matrix::Gate, Matrix::Up, Matrix::Down, Matrix::Head];
+pub(crate) const MATRICES: [Matrix; 5] = [Matrix::Qkv, Matrix::Output, Matrix::GateUp, Matrix::Down, Matrix::Head];
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weight];
 const OTHERS: [Operator; 7] = [
     Operator::Embedding,
@@ -124,12 +117,9 @@ impl fmt::Display for Operator {
             Operator::Loss => "loss",
             Operator::Product(matrix, direction) => {
                 let matrix = match matrix {
-                    Matrix::Query => "query",
-                    Matrix::Key => "key",
-                    Matrix::Value => "value",
+                    Matrix::Qkv => "qkv",
                     Matrix::Output => "output",
-                    Matrix::Gate => "gate",
-                    Matrix::Up => "up",
+                    Matrix::GateUp => "gate up",
                     Matrix::Down => "down",
                     Matrix::Head => "head",
                 };
@@ -173,6 +163,17 @@ impl Profile {
         *self = Profile::default();
     }
 
+    /// Runs `work`, and shares out its time between two operators as the times that it gives.
+    pub(crate) fn time_shared(&mut self, operators: [Operator; 2], work: impl FnOnce() -> [Duration; 2]) {
+        let start = Instant::now();
+        let [first, second] = work();
+        let all = start.elapsed();
+        let nanos = first.as_nanos() * all.as_nanos() / (first + second).as_nanos().max(1);
+        let first = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(all);
+        self.spent[operators[0].index()] += first;
+        self.spent[operators[1].index()] += all - first;
+    }
+
     /// Runs `work` on `operator`'s account.
     pub(crate) fn time<R>(&mut self, operator: Operator, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
@@ -195,6 +196,15 @@ mod tests {
         assert_eq!(profile.total(), profile.spent(Operator::Loss));
         profile.reset();
         assert_eq!(profile.total(), Duration::ZERO);
+        let [loss, norm] = [Operator::Loss, Operator::Norm];
+        profile.time_shared([loss, norm], || {
+            std::thread::sleep(Duration::from_millis(8));
+            [Duration::from_millis(30), Duration::from_millis(10)]
+        });
+        let all = profile.total();
+        assert!(all >= Duration::from_millis(8));
+        assert!(profile.spent(loss).abs_diff(3 * profile.spent(norm)) <= Duration::from_nanos(4));
+        profile.time_shared([loss, norm], || [Duration::ZERO; 2]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The model's buffers: allocated once, cut to the tokens of each pass.
 //!
-//! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `kv = kv_width`, `f = row_stride(ffn)`, `h = heads`, a training workspace holds
-//! `t · layers · (6d + 2kv + 3f + 2h + 2)` floats that the backward pass needs, `t · (5d + 2kv + 3f + 1)` more of scratch,
+//! **Memory.** With `t` tokens in a micro-batch, `d = d_model`, `h = heads`, and rows of `q = row_stride(d + 2 kv_width)`, `g = row_stride(2 ffn)` and
+//! `f = row_stride(ffn)`, a training workspace holds
+//! `t · layers · (5d + q + g + f + 2h + 2)` floats that the backward pass needs, `t · (4d + q + g + f + 1)` more of scratch,
 //! one tile of logits `[tile, row_stride(vocab)]` (8 MiB where that is 512 tokens or more, else at most 128 MiB, unless 256 tokens take more), the
 //! rotary tables `[context, head_dim]`, and `2t` token ids; a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
 //!
@@ -84,12 +85,8 @@ buffers! {
         attention_rstd: 1,
         /// The stream, normed `[tokens, d_model]`.
         attention_in: shape.d_model,
-        /// Queries, rotated `[tokens, d_model]`.
-        q: shape.d_model,
-        /// Keys, rotated `[tokens, kv_width]`.
-        k: shape.kv_width(),
-        /// Values `[tokens, kv_width]`.
-        v: shape.kv_width(),
+        /// Queries and keys, rotated, and values `[tokens, row_stride(d_model + 2 kv_width)]`.
+        qkv: row_stride(Matrix::Qkv.sizes(shape).1),
         /// Attention's output, before its projection `[tokens, d_model]`.
         attention_out: shape.d_model,
         /// Statistics of attention's softmax `[batch, heads, seq, 2]`.
@@ -100,10 +97,8 @@ buffers! {
         ffn_rstd: 1,
         /// The middle, normed `[tokens, d_model]`.
         ffn_in: shape.d_model,
-        /// Gate `[tokens, row_stride(ffn)]`.
-        gate: row_stride(shape.ffn),
-        /// Up `[tokens, row_stride(ffn)]`.
-        up: row_stride(shape.ffn),
+        /// Gate and up `[tokens, row_stride(2 ffn)]`.
+        gate_up: row_stride(Matrix::GateUp.sizes(shape).1),
         /// `silu(gate) ∘ up` `[tokens, row_stride(ffn)]`.
         activation: row_stride(shape.ffn),
     }
@@ -129,18 +124,12 @@ buffers! {
     GradientBuffers, GradientView, |shape| {
         /// Gradient of the stream `[tokens, d_model]`.
         stream: shape.d_model,
-        /// Gradient of the queries `[tokens, d_model]`.
-        q: shape.d_model,
-        /// Gradient of the keys `[tokens, kv_width]`.
-        k: shape.kv_width(),
-        /// Gradient of the values `[tokens, kv_width]`.
-        v: shape.kv_width(),
+        /// Gradient of queries, keys and values `[tokens, row_stride(d_model + 2 kv_width)]`.
+        qkv: row_stride(Matrix::Qkv.sizes(shape).1),
         /// Gradient of the activation `[tokens, row_stride(ffn)]`.
         activation: row_stride(shape.ffn),
-        /// Gradient of the gate `[tokens, row_stride(ffn)]`.
-        gate: row_stride(shape.ffn),
-        /// Gradient of up `[tokens, row_stride(ffn)]`.
-        up: row_stride(shape.ffn),
+        /// Gradient of gate and up `[tokens, row_stride(2 ffn)]`.
+        gate_up: row_stride(Matrix::GateUp.sizes(shape).1),
     }
 }
 
@@ -165,7 +154,7 @@ pub(crate) fn training_scratch(shape: &ModelShape, batch: usize) -> ScratchSize 
         let (inputs, outputs) = matrix.sizes(shape);
         let (tokens, strides) = match matrix {
             Matrix::Head => (tile_tokens(shape, all_tokens), LinearStrides { x: inputs, y: row_stride(outputs) }),
-            Matrix::Gate | Matrix::Up => (all_tokens, LinearStrides { x: inputs, y: row_stride(outputs) }),
+            Matrix::Qkv | Matrix::GateUp => (all_tokens, LinearStrides { x: inputs, y: row_stride(outputs) }),
             Matrix::Down => (all_tokens, LinearStrides { x: row_stride(inputs), y: outputs }),
             _ => (all_tokens, LinearStrides { x: inputs, y: outputs }),
         };
@@ -182,12 +171,11 @@ mod tests {
     #[test]
     fn widths_are_those_of_the_documented_formula() {
         let shape = ModelShape::from(&config([64, 24, 3, 4, 2, 48, 16], true));
-        let (d, kv, f, h) = (24, 12, 48, 4);
-        assert_eq!(BlockBuffers::width(&shape), 6 * d + 2 * kv + 3 * f + 2 * h + 2);
-        assert_eq!(SharedBuffers::width(&shape) + GradientBuffers::width(&shape), 5 * d + 2 * kv + 3 * f + 1);
+        let (d, q, g, f, h) = (24, 24 + 2 * 12, 2 * 48, 48, 4);
+        assert_eq!(BlockBuffers::width(&shape), 5 * d + q + g + f + 2 * h + 2);
+        assert_eq!(SharedBuffers::width(&shape) + GradientBuffers::width(&shape), 4 * d + q + g + f + 1);
         let (tokens, tile, tables, head) = (32, 32 * 64, 16 * 6, 64 * 24);
-        let floats =
-            tokens * (3 * (6 * d + 2 * kv + 3 * f + 2 * h + 2) + 5 * d + 2 * kv + 3 * f + 3) + tile + tables + head;
+        let floats = tokens * (3 * (5 * d + q + g + f + 2 * h + 2) + 4 * d + q + g + f + 3) + tile + tables + head;
         assert_eq!(training_bytes(&shape, 2), 4 * floats as u64);
     }
 
@@ -196,7 +184,7 @@ mod tests {
         let shape = ModelShape::from(&config([64, 24, 3, 4, 2, 48, 16], false));
         let mut buffers = BlockBuffers::new(&shape, 32);
         let view = buffers.cut(&shape, 5);
-        assert_eq!((view.stream.len(), view.k.len(), view.stats.len()), (5 * 24, 5 * 12, 5 * 8));
+        assert_eq!((view.stream.len(), view.qkv.len(), view.stats.len()), (5 * 24, 5 * 48, 5 * 8));
     }
 
     #[test]
