@@ -28,12 +28,13 @@ pub(crate) fn parts(exec: &Exec, weight: &GemmShape) -> usize {
     if worth_turns(exec.threads(), weight) && fits_turns(&part) { exec.threads() } else { 1 }
 }
 
-/// Whether `parts` workers had better keep to their own tokens, if the columns are few enough. More tokens never make it less so.
+/// Whether `parts` workers had better keep to their own tokens, if the columns are few enough: each then has some. More tokens never make it less so.
 fn worth_turns(parts: usize, weight: &GemmShape) -> bool {
     let GemmShape { m, n, k: tokens, .. } = *weight;
     // What a worker gets from the others: the weights, there and back; or else the other tokens, a part of dy's columns and all of x's.
     let (weights, others) = (2 * m * n, (tokens - tokens / parts) * (m / parts + n));
-    (2..=PARTS_MAX).contains(&parts) && m * n * tokens >= parts * parts * BLOCK_MULTIPLICATIONS && weights <= others
+    let filled = (2..=PARTS_MAX).contains(&parts) && tokens >= parts * parts;
+    filled && m * n * tokens >= parts * parts * BLOCK_MULTIPLICATIONS && weights <= others
 }
 
 /// Whether there is a number of threads on which each of them may pack its own right operand for the layer's gradients, with so many tokens or

@@ -1,6 +1,7 @@
 //! Where operations run: a path and a pool of threads.
 //!
-//! Work is split over *outputs* only, never over the terms of one output, so the number of threads cannot change a bit.
+//! Work is split over *outputs*. The terms of one output are never split into parts that are added: at most one thread continues the chain that
+//! another stored (`Exec::in_turns`). So the number of threads cannot change a bit.
 
 mod parallel;
 mod pool;
