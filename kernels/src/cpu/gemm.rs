@@ -224,11 +224,9 @@ pub(crate) fn gemm_in_turn(path: Path, shape: &GemmShape, a: &[f32], b: &[f32], 
     let cols = n.div_ceil(turn.parts()).min(STRIP).next_multiple_of(tile_size(path).1);
     for col in (0..n).step_by(cols) {
         let shape = GemmShape { n: cols.min(n - col), ..*shape };
-        turn.wait(col + shape.n);
         // SAFETY: the columns from `col` on lie within C. B of this layout has its columns side by side too.
         let c = Shared::new(unsafe { c.get().add(col) });
-        gemm_in_blocks(&exec, &shape, a, &b[col..], c, None, BLOCKING);
-        turn.pass(col + shape.n);
+        turn.take(col + shape.n, || gemm_in_blocks(&exec, &shape, a, &b[col..], c, None, BLOCKING));
     }
 }
 
@@ -298,12 +296,9 @@ fn gemm_in_blocks(
             };
             let block_len = if a_unpacked { 0 } else { a_block_len(tile_rows, rows.len(), kc.min(k)) };
             let mut packed_a = Scratch::take(Slot::PackedA, block_len);
-            if let Some(turn) = turn {
-                turn.wait(rows.end);
-            }
-            run_task(exec.path(), &task, packed_a.as_mut_ptr());
-            if let Some(turn) = turn {
-                turn.pass(rows.end);
+            match turn {
+                Some(turn) => turn.take(rows.end, || run_task(exec.path(), &task, packed_a.as_mut_ptr())),
+                None => run_task(exec.path(), &task, packed_a.as_mut_ptr()),
             }
         });
     }

@@ -46,8 +46,14 @@ impl Turn<'_> {
         self.before.is_none_or(|before| before.0.load(Ordering::Acquire) > 0)
     }
 
-    /// Waits until the part before has passed on everything below `end`.
-    pub(crate) fn wait(&self, end: usize) {
+    /// Runs `work` when the part before has passed on everything below `end`, and passes that on.
+    pub(crate) fn take(&self, end: usize, work: impl FnOnce()) {
+        self.wait(end);
+        work();
+        self.own.0.store(end, Ordering::Release);
+    }
+
+    fn wait(&self, end: usize) {
         let Some(before) = self.before else { return };
         let mut spins = 0u32;
         while before.0.load(Ordering::Acquire) < end {
@@ -59,11 +65,6 @@ impl Turn<'_> {
             }
         }
     }
-
-    /// Passes on everything below `end`.
-    pub(crate) fn pass(&self, end: usize) {
-        self.own.0.store(end, Ordering::Release);
-    }
 }
 
 impl Exec {
@@ -72,8 +73,8 @@ impl Exec {
         self.threads.min(PARTS_MAX).min(items.div_ceil(self.grain(items, cost))).max(1)
     }
 
-    /// Calls `chain(part, turn)` once for each of `parts` parts, at the same time as far as turns allow; it waits for its turn before it
-    /// touches anything, and then passes it on. `rest(part, share)` is called for each share below `parts`: before the chain, as long as the part
+    /// Calls `chain(part, turn)` once for each of `parts` parts, at the same time as far as turns allow; what it
+    /// touches, it takes in turn. `rest(part, share)` is called for each share below `parts`: before the chain, as long as the part
     /// before has passed on nothing, and after it.
     ///
     /// # Panics
@@ -119,9 +120,7 @@ mod tests {
             let chain = |part: usize, turn: &Turn<'_>| {
                 assert_eq!(turn.parts(), parts);
                 for (block, order) in blocks.iter().enumerate() {
-                    turn.wait(block + 1);
-                    order.lock().unwrap().push(part);
-                    turn.pass(block + 1);
+                    turn.take(block + 1, || order.lock().unwrap().push(part));
                 }
             };
             exec.in_turns(parts, chain, |part, share| rest[part].lock().unwrap().push(share));
@@ -136,9 +135,7 @@ mod tests {
         let exec = Exec::new(Path::Portable, 3).unwrap();
         for bad in 0..3 {
             let chain = |part: usize, turn: &Turn<'_>| {
-                turn.wait(1);
-                assert_ne!(part, bad, "this one fails");
-                turn.pass(1);
+                turn.take(1, || assert_ne!(part, bad, "this one fails"));
             };
             assert!(catch_unwind(AssertUnwindSafe(|| exec.in_turns(3, chain, |_, _| ()))).is_err());
         }

@@ -102,11 +102,11 @@ pub fn rmsnorm_backward(
                 let (x, dy) = (&x[rows.start * d..rows.end * d], &dy[rows.start * d..rows.end * d]);
                 for col in (0..d).step_by(cols) {
                     let len = cols.min(d - col);
-                    turn.wait(col + len);
-                    // SAFETY: the columns lie within dw, and nobody else has them at this turn.
-                    let dw = unsafe { std::slice::from_raw_parts_mut(dw.get().add(col), len) };
-                    cpu::norm::rmsnorm_backward_weight(path, x, &rstd[rows.clone()], dy, d, col, dw);
-                    turn.pass(col + len);
+                    turn.take(col + len, || {
+                        // SAFETY: the columns lie within dw, and nobody else has them at this turn.
+                        let dw = unsafe { std::slice::from_raw_parts_mut(dw.get().add(col), len) };
+                        cpu::norm::rmsnorm_backward_weight(path, x, &rstd[rows.clone()], dy, d, col, dw);
+                    });
                 }
             };
             let inputs = |part: usize, share: usize| {
