@@ -74,7 +74,7 @@ fn values(len: usize) -> Vec<f32> {
 fn bench_gemm(exec: &Exec, config: Config, peak: Option<f64>) {
     let Config { d, heads, kv_heads, ffn, vocab, .. } = config;
     let kv = d / heads * kv_heads;
-    let layers = [("q/o", d, d), ("k/v", d, kv), ("gate/up", d, ffn), ("down", ffn, d), ("head", d, vocab)];
+    let layers = [("qkv", d, d + 2 * kv), ("o", d, d), ("gate up", d, 2 * ffn), ("down", ffn, d), ("head", d, vocab)];
     for (name, inputs, outputs) in layers {
         let (x, w) = (values(TOKENS * inputs), values(outputs * inputs));
         let y = values(TOKENS * outputs);

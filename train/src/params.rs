@@ -224,6 +224,8 @@ mod tests {
         assert_eq!(block.gate, named("model.layers.1.mlp.gate_proj.weight"));
         assert_eq!(block.up, named("model.layers.1.mlp.up_proj.weight"));
         assert_eq!(block.down, named("model.layers.1.mlp.down_proj.weight"));
+        assert!(block.q.end == block.k.start && block.k.end == block.v.start && block.gate.end == block.up.start);
+        assert_eq!([block.qkv().len(), block.gate_up().len()], [(24 + 2 * 12) * 24, 2 * 48 * 24]);
         assert_eq!(layout.final_norm(), named("model.norm.weight"));
         assert_eq!(layout.head(), named("lm_head.weight"));
         let tied = ParamLayout::new(&config([64, 24, 3, 4, 2, 48, 16], true));

@@ -216,7 +216,10 @@ pub(crate) fn gemm(exec: &Exec, shape: &GemmShape, a: &[f32], b: &[f32], c: Shar
 /// As [`gemm`] on the calling thread alone, block by block of C along its longer side, each when it is this thread's turn. C's columns are few
 /// enough to be packed at once: [`fits_turns`].
 pub(crate) fn gemm_in_turn(path: Path, shape: &GemmShape, a: &[f32], b: &[f32], c: Shared<f32>, turn: &Turn<'_>) {
-    let (exec, GemmShape { m, n, .. }) = (Exec::untested(path), *shape);
+    let (exec, GemmShape { m, n, k, .. }) = (Exec::untested(path), *shape);
+    if k == 0 {
+        return;
+    }
     if n <= m {
         let mc = m.div_ceil(turn.parts()).min(BLOCKING.mc);
         return gemm_in_blocks(&exec, shape, a, b, c, Some(turn), Blocking { mc, ..BLOCKING });
@@ -259,6 +262,7 @@ fn gemm_in_blocks(
     let (a_unpacked, b_unpacked) = (a_unpacked(shape, tile_cols), b_unpacked(shape, tile_cols));
     let columns = (blocking.packed_b / k).max(blocking.packed_cols_min);
     let chunk = if b_unpacked { n } else { columns.next_multiple_of(tile_cols) };
+    assert!(turn.is_none() || chunk >= n, "columns in turns must be packed at once");
     let kc = block_terms(shape, b_unpacked, blocking.kc);
     let packed_len = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols)) * k };
     let mut packed = Scratch::take(Slot::PackedB, packed_len);

@@ -74,3 +74,43 @@ pub(crate) fn backward(exec: &Exec, parts: usize, layer: Backward<'_>) -> [Durat
     exec.in_turns(parts, weights, inputs);
     nanos.map(|nanos| Duration::from_nanos(nanos.into_inner()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gemm::Layout;
+    use crate::ops::{self, LinearShape, LinearStrides};
+    use crate::platform::Path;
+
+    fn weight(tokens: usize, inputs: usize, outputs: usize) -> GemmShape {
+        let (lda, ldb, ldc) = (outputs, inputs, inputs);
+        GemmShape { layout: Layout::TN, m: outputs, n: inputs, k: tokens, lda, ldb, ldc, accumulate: false }
+    }
+
+    #[test]
+    fn layers_are_cut_by_tokens_where_weights_are_less_to_hand_on() {
+        let on = |threads, tokens, inputs, outputs| {
+            parts(&Exec::new(Path::Portable, threads).unwrap(), &weight(tokens, inputs, outputs))
+        };
+        assert_eq!([on(2, 2048, 128, 768), on(2, 2048, 384, 128), on(4, 2048, 256, 256)], [2, 2, 4]);
+        // One thread; a head; little work; fewer tokens than each part needs.
+        assert_eq!([on(1, 2048, 128, 768), on(2, 512, 128, 4096), on(2, 64, 64, 64), on(16, 225, 6000, 100)], [1; 4]);
+    }
+
+    /// So few tokens on so many threads that a last part could be empty.
+    #[test]
+    fn few_tokens_on_many_threads_are_no_harm() {
+        let (tokens, inputs, outputs) = (225, 6000, 100);
+        let shape = LinearShape { tokens, inputs, outputs };
+        let strides = LinearStrides { x: inputs, y: outputs };
+        let values = |len: usize| (0..len).map(|i| (i % 97) as f32 - 48.0).collect::<Vec<f32>>();
+        let (x, dy, w) = (values(tokens * inputs), values(tokens * outputs), values(outputs * inputs));
+        let run = |threads: usize| {
+            let exec = Exec::new(Path::detect(), threads).unwrap();
+            let (mut dw, mut dx) = (w.clone(), x.clone());
+            ops::linear_backward_strided(&exec, shape, strides, &dy, &x, &w, &mut dw, &mut dx, true);
+            (dw, dx)
+        };
+        assert!(run(16) == run(1));
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) struct Scratch {
 /// What a buffer is for; each purpose keeps one buffer for each thread.
 #[derive(Clone, Copy)]
 pub(crate) enum Slot {
-    /// A packed right operand, shared by the threads of one product.
+    /// A packed right operand: of one product, shared by its threads, or of a thread's part of a layer's gradients.
     PackedB,
     /// A packed block of a left operand.
     PackedA,

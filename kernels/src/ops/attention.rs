@@ -93,7 +93,10 @@ impl AttentionShape {
         stats: usize,
     ) {
         // Unsafe code relies on these checks: sizes whose product wraps around must not pass them.
-        let sizes = [self.batch, self.seq, self.heads.max(2), self.head_dim.max(2)];
+        // A row of q, k and v has at most three times as many heads as there are of either.
+        let sizes = [self.batch, self.seq, self.heads.max(self.kv_heads).max(2), self.head_dim.max(2)];
+        let row = self.heads.max(self.kv_heads).checked_mul(self.head_dim).and_then(|width| width.checked_mul(3));
+        assert!(row.is_some(), "the sizes of {self:?} overflow");
         let product = sizes.into_iter().try_fold(1usize, usize::checked_mul);
         assert!(product.is_some(), "the sizes of {self:?} overflow");
         assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads), "heads must divide: {self:?}");

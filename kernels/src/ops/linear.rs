@@ -149,7 +149,7 @@ pub fn linear_backward_weight_strided(
     gemm(exec, Layout::TN, outputs, inputs, tokens, dy, strides.y, x, strides.x, dw, inputs, accumulate);
 }
 
-/// Processor time of a layer's two gradients.
+/// How the time of a layer's two gradients is shared between them: processor time where each worker keeps to its own tokens, else time on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearTimes {
     /// Of `dw`, with what a worker waited for others.
@@ -174,6 +174,8 @@ pub fn linear_backward_strided(
     dx: &mut [f32],
     accumulate: bool,
 ) -> LinearTimes {
+    shape.check_strided(strides, x.len(), w.len(), dy.len());
+    shape.check_strided(strides, dx.len(), dw.len(), dy.len());
     let [_, input, weight] = shape.products(strides);
     let (input, weight) = (GemmShape { accumulate: false, ..input }, GemmShape { accumulate, ..weight });
     let parts = if exec.path() == Path::Scalar { 1 } else { cpu::linear::parts(exec, &weight) };
@@ -184,7 +186,6 @@ pub fn linear_backward_strided(
         linear_backward_input_strided(exec, shape, strides, dy, w, dx, false);
         return LinearTimes { weight, input: start.elapsed() - weight };
     }
-    shape.check_strided(strides, x.len(), w.len(), dy.len());
     input.check(dy.len(), w.len(), dx.len());
     weight.check(dy.len(), x.len(), dw.len());
     let (dw, dx) = (Shared::new(dw.as_mut_ptr()), Shared::new(dx.as_mut_ptr()));

@@ -7,7 +7,8 @@
 //! rotary tables `[context, head_dim]`, and `2t` token ids; a tied model also the head's gradient `[vocab, d]`. An evaluation's is that of a model with one layer.
 //!
 //! Beside it the CPU's kernels keep scratch, bounded by the kernels' [`ScratchSize`] over all products and the attention of a micro-batch: at most about
-//! `max(2²⁰ + 32k, 512k)` floats of a packed operand, `k` the longest chain that is packed, and on each thread up to 100,800 of the
+//! `max(2²⁰ + 32k, 512k)` floats of a packed operand, `k` the longest chain that is packed, on the thread that calls and, where gradients
+//! are taken in turns, on each other; and on each thread up to 100,800 of the
 //! other operand and attention's packed heads, `3 · context · head_dim + 224 · (context + head_dim + 16)` where these are multiples of 32.
 
 use super::profile::{MATRICES, Matrix};
