@@ -1,6 +1,6 @@
 //! The blocked matrix product.
 //!
-//! A chunk of B's columns is packed by all threads, and shared. Then tasks, each a block of rows times a block of columns of C, run through `k` in
+//! A chunk of B's columns is packed by all threads, and shared (by each for itself, where gradients are computed in turns). Then tasks, each a block of rows times a block of columns of C, run through `k` in
 //! blocks: pack a block of A, multiply it with every panel of B, and carry C through memory to the next block. Operands that packing would not
 //! serve are read where they lie: `blocking` says which, and how large the blocks are. None of this can be seen in the bits, since each output remains one chain over increasing `k`.
 
