@@ -83,7 +83,7 @@ impl Ahead {
         let lines = self.share.min(self.left);
         self.left -= lines;
         for _ in 0..lines {
-            I::prefetch_far(self.row.wrapping_add(self.line * LINE));
+            I::prefetch(self.row.wrapping_add(self.line * LINE));
             self.line += 1;
             if self.line == self.lines_in_row {
                 self.line = 0;

@@ -11,11 +11,8 @@ use crate::gemm::{GemmShape, Layout};
 /// Terms of a block: a panel of B stays in the first-level cache when it is 16 columns wide, else in the second. Others from 192 to
 /// 512 were no faster.
 const KC: usize = 384;
-/// Terms of a block when neither operand is packed and C is as large as the weights: the next block of B is fetched into the
-/// second-level cache beside the present one.
-const KC_UNPACKED: usize = 128;
-/// Likewise, when C has a row for each token.
-const KC_UNPACKED_ROWS: usize = 256;
+/// Terms of a block when B is read where it lies: its panel leaves room for what is fetched beside it.
+const KC_UNPACKED: usize = 256;
 /// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.
 const MC: usize = 252;
 /// Elements of B packed at a time, about: 4 MiB, which the third-level cache returns while memory is busy.
@@ -74,12 +71,8 @@ pub(crate) fn b_unpacked(shape: &GemmShape, tile_cols: usize) -> bool {
 }
 
 /// Terms of a block, at most `kc`.
-pub(crate) fn block_terms(shape: &GemmShape, b_unpacked: bool, kc: usize) -> usize {
-    match (b_unpacked, shape.layout) {
-        (false, _) => kc,
-        (true, Layout::TN) => kc.min(KC_UNPACKED),
-        (true, _) => kc.min(KC_UNPACKED_ROWS),
-    }
+pub(crate) fn block_terms(b_unpacked: bool, kc: usize) -> usize {
+    if b_unpacked { kc.min(KC_UNPACKED) } else { kc }
 }
 
 /// How C is cut into tasks: a part for each thread, and each part into blocks of rows.
@@ -140,7 +133,7 @@ pub(crate) fn scratch_len(shape: &GemmShape) -> [usize; 2] {
     let GemmShape { m, n, k, .. } = *shape;
     let of_tile = |(tile_rows, tile_cols): (usize, usize)| {
         let b_unpacked = b_unpacked(shape, tile_cols);
-        let kc = block_terms(shape, b_unpacked, BLOCKING.kc).min(k);
+        let kc = block_terms(b_unpacked, BLOCKING.kc).min(k);
         // A chunk's columns are whole panels: less than a panel more than asked for.
         let chunk = (PACKED_B + tile_cols * k).max(PACKED_COLS_MIN.next_multiple_of(tile_cols) * k);
         let packed_b = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols) * k) };

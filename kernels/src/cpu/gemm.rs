@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Ahead, Fetch, LINE, Nothing, Stream};
+use super::ahead::{Ahead, LINE, Stream};
 use super::blocking::{BLOCKING, Blocking, Cut, a_unpacked, b_unpacked, block_terms};
 use super::isa::{Isa, simd_fn, tile_size};
 use super::micro::{FULL, Tile, tile};
@@ -97,7 +97,7 @@ simd_fn! {
                         pack_a_columns::<I>(a, lda, task.rows, terms, packed_a);
                         left = Left { a: packed_a, stride: I::MR, tile: a_tile_stride(I::MR, terms), next: None };
                     }
-                    multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles * fetches_in_tile::<true>(terms)));
+                    multiply_block::<I, true>(task, start, terms, left, Ahead::new(next, lda, next_terms, task.rows, tiles * Stream::calls(terms)));
                 } else if unpacked {
                     let left = Left { a, stride: lda, tile: I::MR * lda, next: Some(next) };
                     multiply_block::<I, false>(task, start, terms, left, Ahead::none());
@@ -105,17 +105,11 @@ simd_fn! {
                     pack_a_rows(a, lda, task.rows, terms, packed_a);
                     let stride = a_row_stride(terms);
                     let left = Left { a: packed_a, stride, tile: I::MR * stride, next: None };
-                    multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles * fetches_in_tile::<false>(terms)));
+                    multiply_block::<I, false>(task, start, terms, left, Ahead::new(next, lda, task.rows, next_terms, tiles * Stream::calls(terms)));
                 }
             }
         }
     }
-}
-
-/// How often a tile fetches what comes next. Where few rows of C share a long `k`, there is much to fetch for each tile, and it is spread over
-/// the tile's terms; elsewhere that costs more than it gains.
-fn fetches_in_tile<const BY_K: bool>(terms: usize) -> usize {
-    if BY_K { Stream::calls(terms) } else { 1 }
 }
 
 /// A block of A times every panel of the task, over the terms from `start` on.
@@ -135,7 +129,7 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
     // B's next terms, where they lie; a packed B is in the caches.
     let more_terms = if b.packed { 0 } else { terms.min(k - start - terms) };
     let tiles = rows.div_ceil(I::MR) * cols.div_ceil(I::NR);
-    let calls = fetches_in_tile::<BY_K>(terms);
+    let calls = Stream::calls(terms);
     let b_next = b.b.wrapping_add((start + terms) * b.term);
     let b_ahead = Ahead::new(b_next, b.term, more_terms, cols, tiles * calls);
     let mut ahead = Stream { a: a_ahead, b: b_ahead, c: Ahead::none() };
@@ -164,12 +158,7 @@ unsafe fn multiply_block<I: Isa, const BY_K: bool>(
                     let load = accumulate || start > 0;
                     let operands = Tile { k: terms, a, a_row, a_k, b: b_at, b_k: b.term, c: c_tile, ldc, load };
                     let (tile_rows, tile_cols) = (I::MR.min(rows - top), I::NR.min(cols - at));
-                    if BY_K {
-                        tile::<I, BY_K, FULL>(tile_rows, tile_cols, operands, &mut ahead);
-                    } else {
-                        ahead.fetch::<I>();
-                        tile::<I, BY_K, FULL>(tile_rows, tile_cols, operands, &mut Nothing);
-                    }
+                    tile::<I, BY_K, FULL>(tile_rows, tile_cols, operands, &mut ahead);
                 }
             }
         }
@@ -198,7 +187,7 @@ simd_fn! {
                     // As many rows more than the CPU looks ahead by itself.
                     for row in start + rows..start + 2 * rows {
                         for at in (0..cols).step_by(LINE) {
-                            I::prefetch_far(b.wrapping_add(row * ldb + col + at));
+                            I::prefetch(b.wrapping_add(row * ldb + col + at));
                         }
                     }
                     pack_b_rows::<I>(b.add(start * ldb + col), ldb, rows, cols, target);
@@ -263,7 +252,7 @@ fn gemm_in_blocks(
     let columns = (blocking.packed_b / k).max(blocking.packed_cols_min);
     let chunk = if b_unpacked { n } else { columns.next_multiple_of(tile_cols) };
     assert!(turn.is_none() || chunk >= n, "columns in turns must be packed at once");
-    let kc = block_terms(shape, b_unpacked, blocking.kc);
+    let kc = block_terms(b_unpacked, blocking.kc);
     let packed_len = if b_unpacked { 0 } else { chunk.min(n.next_multiple_of(tile_cols)) * k };
     let mut packed = Scratch::take(Slot::PackedB, packed_len);
     let packed = Shared::new(packed.as_mut_ptr());

@@ -5,7 +5,7 @@ use super::avx2::{sum_of_8, transpose_8x8};
 use crate::fma::Fma;
 use crate::math::CANONICAL_NAN;
 use std::arch::x86_64::{
-    __m512, _CMP_UNORD_Q, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm512_add_ps, _mm512_castps512_ps256,
+    __m512, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm512_add_ps, _mm512_castps512_ps256,
     _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
     _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_scalef_ps, _mm512_set1_ps,
     _mm512_storeu_ps, _mm512_sub_ps,
@@ -120,12 +120,6 @@ impl Isa for Avx512Isa {
     fn prefetch(address: *const f32) {
         // SAFETY: as in `splat`; a hint never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_far(address: *const f32) {
-        // SAFETY: as in `splat`; a hint never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]

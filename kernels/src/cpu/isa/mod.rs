@@ -103,11 +103,9 @@ pub(crate) trait Isa: Fma {
         lane_tree(lanes)
     }
 
-    /// Hints that the cache line at `address` will be read or written soon. Any address is allowed.
+    /// Hints that the cache line at `address` will be read or written soon, to the first-level cache: on Zen 4 a hint to the second only comes to
+    /// nothing more often where memory is busy. Any address is allowed.
     fn prefetch(address: *const f32);
-
-    /// As [`Isa::prefetch`], into the second-level cache: for what is needed later.
-    fn prefetch_far(address: *const f32);
 
     /// Eight rows of eight elements at distance `source_row` become eight columns: rows at distance `target_row`.
     ///

@@ -127,12 +127,6 @@ impl Isa for NeonIsa {
     }
 
     #[inline(always)]
-    fn prefetch_far(address: *const f32) {
-        // SAFETY: a hint reads nothing and never faults.
-        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)) }
-    }
-
-    #[inline(always)]
     unsafe fn transpose(source: *const f32, source_row: usize, target: *mut f32, target_row: usize) {
         for (top, left) in [(0, 0), (0, 4), (4, 0), (4, 4)] {
             // SAFETY: the caller promises both blocks, of which these are quarters.

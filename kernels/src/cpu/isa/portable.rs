@@ -95,9 +95,6 @@ impl Isa for PortableIsa {
     fn prefetch(_: *const f32) {}
 
     #[inline(always)]
-    fn prefetch_far(_: *const f32) {}
-
-    #[inline(always)]
     unsafe fn transpose(source: *const f32, source_row: usize, target: *mut f32, target_row: usize) {
         for i in 0..8 {
             for j in 0..8 {
