@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 [ "$(uname -m)" = x86_64 ] || die "this machine is no x86-64: on 64-bit Arm, plain 'cargo test' runs the NEON path"
 need qemu-aarch64=qemu-user aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
-[ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || as_root apt-get install -y -qq --no-install-recommends libc6-dev-arm64-cross
+[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || as_root apt-get install -y -qq --no-install-recommends libc6-dev-arm64-cross
 
 here=$PWD/target/arm64
 root=$here/root

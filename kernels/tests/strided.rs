@@ -174,6 +174,14 @@ fn rows_shorter_than_the_vocabulary_are_refused() {
     ops::cross_entropy_losses_strided(&exec, 4, &[0.0; 6], &[0, 1], &mut [0.0; 2]);
 }
 
+/// Without query heads every other length is 0, and the width of a row wraps around to 0.
+#[test]
+#[should_panic(expected = "overflow")]
+fn heads_of_keys_that_wrap_around_are_refused() {
+    let shape = AttentionShape { batch: 1, seq: 1, heads: 0, kv_heads: 1 << 62, head_dim: 2 };
+    ops::attention_forward_joint(&Exec::new(Path::Portable, 1).unwrap(), shape, 1, &[0.0], &mut [], &mut []);
+}
+
 #[test]
 #[should_panic(expected = "rows of 8 elements at a distance of 7")]
 fn queries_keys_and_values_longer_than_their_distance_are_refused() {
