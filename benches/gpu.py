@@ -5,7 +5,7 @@
               contributions of tiny models, and inner rounds of `8m`
     kernels   registers of each kernel as this driver translated it; none may spill
     products  float32 matrix products of the models' shapes against cuBLAS (through PyTorch, TF32 off)
-    steps     the training step of 2m, 8m and 60m against PyTorch on the same card, eager and compiled, TF32 off
+    steps     the training step of 2m, 8m and 60m against PyTorch on the same card, eager and compiled, TF32 off; ours by operator
     kinds     every kind of product for each shape: for RATES in kernels/src/cuda/ops/product.rs
     fault     a program that provokes a fault, and whether a process can open the card again after it
 
@@ -274,6 +274,21 @@ def steps(visit):
         entry["ratio"] = speeds["ours"] / rivals[entry["better"]] if rivals and speeds["ours"] else None
         cells = "".join(f"{speed:>14,.0f}" if speed else f"{'-':>14}" for speed in speeds.values())
         print(f"{config:<6}{cells}{entry['ratio'] or 0:>18.3f}{entry['ours'].get('peak_share') or 0:>15.3f}", flush=True)
+    operators(visit)
+
+
+def operators(visit):
+    """Where our step goes, in steps that wait for each operator."""
+    for config, entry in visit.results["steps"].items():
+        lines, problem = visit.lines([visit.programs["essaim"], "bench", "--config", config, "--device", visit.device, "--steps", "6", "--ops", "--json"])
+        if problem:
+            say(f"{config} by operator: {problem}")
+            continue
+        entry["operators"] = lines[-1].get("operators", [])
+        print(f"\n{config + ', operator':<28}{'ms':>9}{'of step':>9}{'of peak':>9}")
+        for line in sorted(entry["operators"], key=lambda line: -line["ms"])[:10]:
+            of_peak = f"{line['peak_share']:>9.3f}" if line.get("peak_share") else ""
+            print(f"{line['name']:<28}{line['ms']:>9.3f}{line['step_share']:>9.3f}{of_peak}", flush=True)
 
 
 def kinds(visit):
@@ -324,7 +339,7 @@ def verdict(results):
             unknown = True
         else:
             lines.append(f"{name}: {value:.3f}, reached, wanted {mark:.2f}")
-    not_done = [stage for stage in ("bits", "kernels") if stage not in results["seconds"]]
+    not_done = [stage for stage in STAGES if stage not in results["seconds"]]
     lines += [f"{stage}: NOT DONE" for stage in not_done]
     lines += [f"FAILED: {what}" for what in results["failed"]]
     return lines, 1 if results["failed"] else 4 if missed else 5 if unknown or not_done else 0
@@ -333,7 +348,7 @@ def verdict(results):
 def find_python(wanted):
     """A Python that has PyTorch. One that was asked for must have it."""
     for python in [wanted] if wanted else [sys.executable, "python3"]:
-        code, _, err = call([python, "-c", "import torch"], 120)
+        code, _, err = call([python, "-c", "import torch"], 60)
         if code == 0:
             return python
         if wanted:
@@ -373,7 +388,8 @@ def main():
         programs = build()
     if args.prepare:
         return prepare(programs, args.prepare)
-    code, out, err = call([programs["essaim"], "devices", "--json"], 120)
+    visit = Visit(programs, args.device, None, args.json)
+    code, out, err = call([programs["essaim"], "devices", "--json"], 60)
     if code != 0:
         stop(f"essaim devices: {(err.strip().splitlines() or ['no answer'])[-1]}")
     listed = json.loads(out.strip().splitlines()[-1])
@@ -386,7 +402,7 @@ def main():
     python = find_python(args.python)
     if python is None:
         say("no PyTorch here: the comparisons are left out (pip install torch numpy, or --python)")
-    visit = Visit(programs, args.device, python, args.json)
+    visit.python = python
     torch = first_line([python, "-c", "import torch; print(torch.__version__)"]) if python else None
     visit.results.update(card=card, commit=commit(args.programs), torch=torch, **machine(args.device))
     visit.run(args.stages)

@@ -53,6 +53,8 @@ class Card:
             return json.dumps({"code": 700, "reopened": True, "problem": ""})
         if words[0] == "device_round":
             return json.dumps({"equal": True, "update": "abc"})
+        if "--ops" in words:
+            return json.dumps({"tokens_per_s": 90.0, "operators": [{"name": "clip", "ms": 2.0, "step_share": 1.0}]})
         return json.dumps({"tokens_per_s": {"essaim": 120.0}.get(words[0], 110.0 if "--compile" in words else 100.0)})
 
 
@@ -74,6 +76,7 @@ class Stages(unittest.TestCase):
         self.assertAlmostEqual(results["products_ratio"]["all_together"], 0.9)
         self.assertEqual((results["steps"]["8m"]["better"], round(results["steps"]["8m"]["ratio"], 3)), ("compiled", 1.091))
         self.assertTrue(results["fault"]["reopened"])
+        self.assertEqual((results["steps"]["60m"]["operators"][0]["name"], results["steps"]["60m"]["ours"]["tokens_per_s"]), ("clip", 120.0))
         engines = [words[0] for words in card.commands if "device_products" in words[0] or "--products" in words]
         self.assertEqual(engines, ["device_products", "python"] * 2 + ["device_products"], "in turn, then the kinds")
         self.assertTrue(all(0 < limit <= max(gpu.LIMITS.values()) for limit in card.limits))
@@ -131,6 +134,11 @@ class Stages(unittest.TestCase):
         self.assertIn("steps", results["left_out"])
         self.assertNotIn("steps", results["seconds"])
         self.assertEqual(gpu.verdict(results)[1], 5)
+
+    def test_no_stage_is_left_out_unseen(self):
+        for left_out in gpu.STAGES:
+            lines, code = gpu.verdict(visit(Card(), stages=[stage for stage in gpu.STAGES if stage != left_out]))
+            self.assertEqual((code, f"{left_out}: NOT DONE" in lines), (5, True), lines)
 
     def test_lines_that_were_cut_off_are_no_trouble(self):
         results = visit(Card({"device_products": (None, '{"layout": "N', "not done after 9 s")}), stages=["products"])

@@ -12,6 +12,7 @@ use essaim_train::contribute::{ContributeError, Contributed, Progress, Work, con
 use essaim_train::device::{DeviceInnerLoop, device_memory_bytes, micro_batch_for, usable_bytes};
 use essaim_train::engine::{Engine, StepError};
 use essaim_train::inner::InnerLoop;
+use essaim_train::model::Operator;
 use essaim_train::params::ParamLayout;
 use essaim_train::replay::{ReplayError, replay};
 use essaim_train::round::{Base, RoundContext};
@@ -19,6 +20,7 @@ use essaim_train::selfcheck::{self, tiny_manifest, tiny_unit};
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 const RUN: RunId = RunId([6; 32]);
 const MEMBER: MemberId = MemberId([8; 32]);
@@ -100,6 +102,33 @@ fn inner_steps_are_the_cpus_bit_for_bit() {
             assert_eq!(on_device.steps(), cpu.steps());
             assert!(on_device.finish().unwrap() == cpu.finish(), "{optimizer:?}, tied {tied}");
         }
+    }
+}
+
+/// Each operator is waited for once that is asked for, and what was timed is told once.
+#[test]
+fn times_of_operators_are_kept_and_change_nothing() {
+    let exec = exec();
+    for optimizer in [Optimizer::Muon, Optimizer::AdamW] {
+        let manifest = manifest(optimizer, true);
+        let base = Base::initial(&exec, &manifest);
+        let mut cpu = InnerLoop::new(context(&exec, &manifest), &base, 36, 3);
+        let mut timed =
+            DeviceInnerLoop::new(&device(Order::Rotating), context(&exec, &manifest), &base, 36, 2).unwrap();
+        for step in 0..3 {
+            let tokens = tiny_unit(&manifest, step);
+            assert_eq!(timed.step(&tokens).unwrap(), cpu.step(&tokens).unwrap(), "{optimizer:?}, step {step}");
+            let times = timed.take_times();
+            let spent =
+                Operator::all().map(|operator| times.model.spent(operator)).chain([times.clip, times.optimizer]);
+            match step {
+                0 => assert!(spent.into_iter().all(|spent| spent == Duration::ZERO), "{times:?}"),
+                _ => assert!(spent.into_iter().all(|spent| spent > Duration::ZERO), "{optimizer:?}: {times:?}"),
+            }
+            assert_eq!(timed.take_times().model.total(), Duration::ZERO);
+            timed.start_times();
+        }
+        assert!(bits(&timed.params().unwrap()) == bits(cpu.params()), "{optimizer:?}");
     }
 }
 

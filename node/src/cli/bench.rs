@@ -30,7 +30,8 @@ pub struct BenchArgs {
     /// Measure about so long instead
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
-    /// Also print a line for each operator: its time, its share of the step, and of a product its share of the peak
+    /// Also print a line for each operator: its time, its share of the step, and of a product its share of the peak. On a
+    /// device, in as many steps more that wait for each operator
     #[arg(long)]
     pub ops: bool,
     /// Print one JSON object
@@ -55,11 +56,8 @@ impl BenchArgs {
         if device.is_none() && self.device == DeviceChoice::Auto {
             eprintln!("measuring the CPU: {reason}");
         }
-        if self.ops && device.is_some() {
-            anyhow::bail!("--ops measures the CPU's operators: leave it out, or ask for --device cpu");
-        }
         let result = match device {
-            Some(device) => bench_on(&device, self.config, threads, length)?,
+            Some(device) => bench_on(&device, self.config, threads, length, self.ops)?,
             None => bench::bench(self.config, threads, length, self.ops)?,
         };
         if self.json {

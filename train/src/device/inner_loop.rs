@@ -1,5 +1,6 @@
 //! [`DeviceInnerLoop`].
 
+use super::clock::{Clock, DeviceTimes};
 use super::model::{DeviceModel, Tokens};
 use super::moments::Factors;
 use super::optimizer::{self, Gate, MuonBuffers, State, Stretch};
@@ -62,6 +63,7 @@ pub struct DeviceInnerLoop<'a> {
     tokens_host: Vec<u32>,
     outcome: Outcome,
     gate: Gate,
+    clock: Clock,
     steps: u32,
     skipped: u32,
     loss_sum: f64,
@@ -126,6 +128,7 @@ impl<'a> DeviceInnerLoop<'a> {
             tokens_host: vec![0; 2 * tokens],
             outcome: Outcome::new(device, tokens)?,
             gate: Gate::new(device, &layout)?,
+            clock: Clock::default(),
             model: DeviceModel::new(device, layout, shape, micro_batch)?,
             steps: 0,
             skipped: 0,
@@ -182,9 +185,11 @@ impl<'a> DeviceInnerLoop<'a> {
         let (inputs, targets) = self.tokens.view(..).split_at(count);
         let (mut losses, norm_and_factor) = self.outcome.buffer.split_at_mut(count);
         let tokens = Tokens { inputs, targets };
-        self.model.inner_gradients(self.params.view(..), tokens, &mut self.grads, losses.reborrow())?;
+        self.model.inner_gradients(self.params.view(..), tokens, &mut self.grads, losses.reborrow(), &self.clock)?;
         let clip_norm = float64(manifest.inner.clip_norm) as f32;
-        self.gate.clip(&self.device, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor)
+        self.clock.time_clip(&self.device, || {
+            self.gate.clip(&self.device, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor)
+        })
     }
 
     /// The optimiser's update, which happens only if the step counts.
@@ -199,12 +204,24 @@ impl<'a> DeviceInnerLoop<'a> {
             second: &mut self.second,
         };
         let flag = self.gate.flag();
-        optimizer::adamw(&self.device, &self.stretches, &scalars, &mut state, flag)?;
-        let scalars = muon::Scalars::new(inner, lr);
-        match &mut self.muon {
-            Some(muon) => muon.update(&self.device, self.model.layout(), &scalars, &mut state, flag),
-            None => Ok(()),
-        }
+        self.clock.time_optimizer(&self.device, || {
+            optimizer::adamw(&self.device, &self.stretches, &scalars, &mut state, flag)?;
+            let scalars = muon::Scalars::new(inner, lr);
+            match &mut self.muon {
+                Some(muon) => muon.update(&self.device, self.model.layout(), &scalars, &mut state, flag),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// From now on, waits for each operator and keeps its time: steps become slower, their results stay the same.
+    pub fn start_times(&mut self) {
+        self.clock.start();
+    }
+
+    /// Where the time went since the last call, or since [`DeviceInnerLoop::start_times`].
+    pub fn take_times(&mut self) -> DeviceTimes {
+        self.clock.take()
     }
 
     /// Parameters so far.

@@ -7,6 +7,7 @@
 //!
 //! Order of operations: that of [`crate::model`] and [`crate::inner`], operator by operator. Tests compare the two with `==`.
 
+mod clock;
 mod inner_loop;
 mod model;
 mod moments;
@@ -14,6 +15,7 @@ mod optimizer;
 mod pass;
 mod workspace;
 
+pub use clock::DeviceTimes;
 pub use inner_loop::DeviceInnerLoop;
 
 use crate::codec::UpdateFormat;

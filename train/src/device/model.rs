@@ -3,9 +3,11 @@
 //! Operator by operator, in the same order, what [`crate::model`] does on the CPU: the order of the operations on each value is part of the
 //! numerics id. There is no second definition; `train/tests/device.rs` compares the two with `==`.
 
+use super::clock::Clock;
 use super::pass::{Done, Pass};
 use super::workspace::{BlockBuffers, BlockView, GradientBuffers, GradientView, SharedBuffers, tile_tokens};
 use crate::config::ModelShape;
+use crate::model::{Direction, Matrix, Operator};
 use crate::params::{BlockRanges, ParamLayout};
 use essaim_kernels::cuda::{Buffer, Device, DeviceError, View, ViewMut, ops};
 use essaim_kernels::ops::{AttentionShape, LinearShape, rope_tables};
@@ -97,6 +99,7 @@ impl DeviceModel {
         tokens: Tokens<'_>,
         grads: &mut Buffer<f32>,
         mut losses: ViewMut<'_, f32>,
+        clock: &Clock,
     ) -> Done {
         let len = losses.len();
         let scale = (1.0 / len as f64) as f32;
@@ -109,7 +112,7 @@ impl DeviceModel {
             let range = start..(start + most).min(len);
             let part =
                 Tokens { inputs: tokens.inputs.range(range.clone()), targets: tokens.targets.range(range.clone()) };
-            self.micro_batch(params, part, scale, grads, losses.reborrow().range(range))?;
+            self.micro_batch(params, part, scale, grads, losses.reborrow().range(range), clock)?;
         }
         match &self.tied_head {
             Some(tied_head) => {
@@ -127,10 +130,12 @@ impl DeviceModel {
         grad_scale: f32,
         grads: &mut Buffer<f32>,
         losses: ViewMut<'_, f32>,
+        clock: &Clock,
     ) -> Done {
         let seq = self.shape.context;
         let pass = Pass {
             device: &self.device,
+            clock,
             shape: &self.shape,
             cos: self.cos.view(..),
             sin: self.sin.view(..),
@@ -174,10 +179,11 @@ fn forward(
     buffers: &mut [BlockBuffers],
     shared: &mut SharedBuffers,
 ) -> Done {
-    let (device, shape, tokens) = (pass.device, pass.shape, pass.tokens());
+    let (shape, tokens) = (pass.shape, pass.tokens());
     let mut shared = shared.cut(shape, tokens);
     let stream = buffers[0].cut(shape, tokens).stream;
-    ops::embedding_forward(device, inputs, params.range(layout.embedding()), stream)?;
+    let table = params.range(layout.embedding());
+    pass.timed(Operator::Embedding, || ops::embedding_forward(pass.device, inputs, table, stream))?;
     let mut rest = buffers;
     for ranges in blocks {
         let Some((here, next)) = rest.split_first_mut() else { unreachable!("buffers for each block") };
@@ -210,7 +216,7 @@ fn backward(
     buffers: BackwardBuffers<'_>,
     grads: &mut Buffer<f32>,
 ) -> Done {
-    let (device, shape, tokens) = (pass.device, pass.shape, pass.tokens());
+    let (shape, tokens) = (pass.shape, pass.tokens());
     let BackwardBuffers { blocks: buffers, shared, gradient, attention, embedding } = buffers;
     let mut shared = shared.cut(shape, tokens);
     let gains = layout.final_norm();
@@ -227,7 +233,9 @@ fn backward(
     }
     let stream = gradient.cut(shape, tokens).stream;
     let table = grads.view_mut(layout.embedding());
-    ops::embedding_backward(device, inputs, stream.as_view(), table, embedding.view_mut(..))
+    pass.timed(Operator::Embedding, || {
+        ops::embedding_backward(pass.device, inputs, stream.as_view(), table, embedding.view_mut(..))
+    })
 }
 
 /// The gradient's side of the head.
@@ -258,12 +266,21 @@ fn losses_and_gradient(
         let shape = LinearShape { tokens: range.len(), inputs: d, outputs: vocab };
         let mut logits = tile.view_mut(..range.len() * vocab);
         let normed = normed.range(rows.clone());
-        ops::linear_forward(device, shape, normed, head, logits.reborrow())?;
+        let product = |direction| Operator::Product(Matrix::Head, direction);
+        pass.timed(product(Direction::Forward), || {
+            ops::linear_forward(device, shape, normed, head, logits.reborrow())
+        })?;
         let (targets, losses) = (targets.range(range.clone()), losses.reborrow().range(range));
-        ops::cross_entropy_forward_backward(device, logits.reborrow(), targets, losses, gradient.scale)?;
-        ops::linear_backward_weight(device, shape, logits.as_view(), normed, gradient.head.reborrow())?;
+        pass.timed(Operator::Loss, || {
+            ops::cross_entropy_forward_backward(device, logits.reborrow(), targets, losses, gradient.scale)
+        })?;
+        pass.timed(product(Direction::Weight), || {
+            ops::linear_backward_weight(device, shape, logits.as_view(), normed, gradient.head.reborrow())
+        })?;
         let dnormed = gradient.normed.reborrow().range(rows);
-        ops::linear_backward_input(device, shape, logits.as_view(), head, dnormed, false)?;
+        pass.timed(product(Direction::Input), || {
+            ops::linear_backward_input(device, shape, logits.as_view(), head, dnormed, false)
+        })?;
     }
     Ok(())
 }
@@ -280,28 +297,32 @@ fn block_forward(
     let weights = |range: &Range<usize>| params.range(range.clone());
     let gains = weights(&block.attention_norm);
     pass.norm(view.stream.as_view(), gains, view.attention_in.reborrow(), view.attention_rstd)?;
-    pass.linear(view.attention_in.as_view(), weights(&block.q), view.q.reborrow())?;
-    pass.linear(view.attention_in.as_view(), weights(&block.k), view.k.reborrow())?;
-    pass.linear(view.attention_in.as_view(), weights(&block.v), view.v.reborrow())?;
+    pass.linear(Matrix::Qkv, view.attention_in.as_view(), weights(&block.q), view.q.reborrow())?;
+    pass.linear(Matrix::Qkv, view.attention_in.as_view(), weights(&block.k), view.k.reborrow())?;
+    pass.linear(Matrix::Qkv, view.attention_in.as_view(), weights(&block.v), view.v.reborrow())?;
     pass.rotate(view.q.reborrow(), view.k.reborrow(), false)?;
-    ops::attention_forward(
-        pass.device,
-        pass.attention_shape(),
-        view.q.as_view(),
-        view.k.as_view(),
-        view.v.as_view(),
-        view.attention_out.reborrow(),
-        view.stats,
-    )?;
-    pass.linear(view.attention_out.as_view(), weights(&block.o), narrow.reborrow())?;
-    ops::add(pass.device, view.stream.as_view(), narrow.as_view(), view.middle.reborrow())?;
+    pass.timed(Operator::AttentionForward, || {
+        ops::attention_forward(
+            pass.device,
+            pass.attention_shape(),
+            view.q.as_view(),
+            view.k.as_view(),
+            view.v.as_view(),
+            view.attention_out.reborrow(),
+            view.stats,
+        )
+    })?;
+    pass.linear(Matrix::Output, view.attention_out.as_view(), weights(&block.o), narrow.reborrow())?;
+    pass.add(view.stream.as_view(), narrow.as_view(), view.middle.reborrow())?;
 
     pass.norm(view.middle.as_view(), weights(&block.ffn_norm), view.ffn_in.reborrow(), view.ffn_rstd)?;
-    pass.linear(view.ffn_in.as_view(), weights(&block.gate), view.gate.reborrow())?;
-    pass.linear(view.ffn_in.as_view(), weights(&block.up), view.up.reborrow())?;
-    ops::swiglu_forward(pass.device, view.gate.as_view(), view.up.as_view(), view.activation.reborrow())?;
-    pass.linear(view.activation.as_view(), weights(&block.down), narrow.reborrow())?;
-    ops::add(pass.device, view.middle.as_view(), narrow.as_view(), out)
+    pass.linear(Matrix::GateUp, view.ffn_in.as_view(), weights(&block.gate), view.gate.reborrow())?;
+    pass.linear(Matrix::GateUp, view.ffn_in.as_view(), weights(&block.up), view.up.reborrow())?;
+    pass.timed(Operator::Activation, || {
+        ops::swiglu_forward(pass.device, view.gate.as_view(), view.up.as_view(), view.activation.reborrow())
+    })?;
+    pass.linear(Matrix::Down, view.activation.as_view(), weights(&block.down), narrow.reborrow())?;
+    pass.add(view.middle.as_view(), narrow.as_view(), out)
 }
 
 /// Turns `gradient.stream` from the gradient of what leaves the block into that of what enters it, and continues the chains of
@@ -316,42 +337,48 @@ fn block_backward(
     grads: &mut Buffer<f32>,
 ) -> Done {
     let GradientView { mut stream, mut q, mut k, mut v, mut activation, mut gate, mut up } = gradient;
-    let mut linear = |dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
-        let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
-        pass.linear_backward(dy.as_view(), x.as_view(), w, dw, dx, more)
-    };
-    linear(&stream, &view.activation, &block.down, activation.reborrow(), false)?;
+    let mut linear =
+        |matrix, dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
+            let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
+            pass.linear_backward(matrix, dy.as_view(), x.as_view(), w, dw, (dx, more))
+        };
+    linear(Matrix::Down, &stream, &view.activation, &block.down, activation.reborrow(), false)?;
     let (saved_gate, saved_up) = (view.gate.as_view(), view.up.as_view());
-    ops::swiglu_backward(pass.device, saved_gate, saved_up, activation.as_view(), gate.reborrow(), up.reborrow())?;
-    linear(&gate, &view.ffn_in, &block.gate, narrow.reborrow(), false)?;
-    linear(&up, &view.ffn_in, &block.up, narrow.reborrow(), true)?;
+    pass.timed(Operator::Activation, || {
+        ops::swiglu_backward(pass.device, saved_gate, saved_up, activation.as_view(), gate.reborrow(), up.reborrow())
+    })?;
+    linear(Matrix::GateUp, &gate, &view.ffn_in, &block.gate, narrow.reborrow(), false)?;
+    linear(Matrix::GateUp, &up, &view.ffn_in, &block.up, narrow.reborrow(), true)?;
     let gains = block.ffn_norm.clone();
     let saved = (view.middle.as_view(), params.range(gains.clone()), view.ffn_rstd.as_view());
     pass.norm_backward(saved, narrow.as_view(), stream.reborrow(), true, grads.view_mut(gains))?;
 
-    let mut linear = |dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
-        let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
-        pass.linear_backward(dy.as_view(), x.as_view(), w, dw, dx, more)
-    };
-    linear(&stream, &view.attention_out, &block.o, narrow.reborrow(), false)?;
-    ops::attention_backward(
-        pass.device,
-        pass.attention_shape(),
-        view.q.as_view(),
-        view.k.as_view(),
-        view.v.as_view(),
-        view.attention_out.as_view(),
-        view.stats.as_view(),
-        narrow.as_view(),
-        q.reborrow(),
-        k.reborrow(),
-        v.reborrow(),
-        scratch.view_mut(..),
-    )?;
+    let mut linear =
+        |matrix, dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
+            let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
+            pass.linear_backward(matrix, dy.as_view(), x.as_view(), w, dw, (dx, more))
+        };
+    linear(Matrix::Output, &stream, &view.attention_out, &block.o, narrow.reborrow(), false)?;
+    pass.timed(Operator::AttentionBackward, || {
+        ops::attention_backward(
+            pass.device,
+            pass.attention_shape(),
+            view.q.as_view(),
+            view.k.as_view(),
+            view.v.as_view(),
+            view.attention_out.as_view(),
+            view.stats.as_view(),
+            narrow.as_view(),
+            q.reborrow(),
+            k.reborrow(),
+            v.reborrow(),
+            scratch.view_mut(..),
+        )
+    })?;
     pass.rotate(q.reborrow(), k.reborrow(), true)?;
-    linear(&q, &view.attention_in, &block.q, narrow.reborrow(), false)?;
-    linear(&k, &view.attention_in, &block.k, narrow.reborrow(), true)?;
-    linear(&v, &view.attention_in, &block.v, narrow.reborrow(), true)?;
+    linear(Matrix::Qkv, &q, &view.attention_in, &block.q, narrow.reborrow(), false)?;
+    linear(Matrix::Qkv, &k, &view.attention_in, &block.k, narrow.reborrow(), true)?;
+    linear(Matrix::Qkv, &v, &view.attention_in, &block.v, narrow.reborrow(), true)?;
     let gains = block.attention_norm.clone();
     let saved = (view.stream.as_view(), params.range(gains.clone()), view.attention_rstd.as_view());
     pass.norm_backward(saved, narrow.as_view(), stream, true, grads.view_mut(gains))

@@ -174,11 +174,16 @@ impl Profile {
         self.spent[operators[1].index()] += all - first;
     }
 
+    /// Books `spent` on `operator`'s account.
+    pub(crate) fn add(&mut self, operator: Operator, spent: Duration) {
+        self.spent[operator.index()] += spent;
+    }
+
     /// Runs `work` on `operator`'s account.
     pub(crate) fn time<R>(&mut self, operator: Operator, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = work();
-        self.spent[operator.index()] += start.elapsed();
+        self.add(operator, start.elapsed());
         result
     }
 }

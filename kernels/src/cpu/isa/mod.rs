@@ -103,8 +103,8 @@ pub(crate) trait Isa: Fma {
         lane_tree(lanes)
     }
 
-    /// Hints that the cache line at `address` will be read or written soon, to the first-level cache: on Zen 4 a hint to the second only comes to
-    /// nothing more often where memory is busy. Any address is allowed.
+    /// Hints that the cache line at `address` will be read or written soon. Any address is allowed. The line goes to the first-level cache,
+    /// also if it will not stay there: on Zen 4, hints to the second level alone help less where memory is busy.
     fn prefetch(address: *const f32);
 
     /// Eight rows of eight elements at distance `source_row` become eight columns: rows at distance `target_row`.
