@@ -1,7 +1,9 @@
 //! `essaim bench` from its arguments to what it prints. Nothing is said here of how fast anything is.
 #![allow(clippy::unwrap_used)]
 
+use essaim_cuda_shim::STAND_IN;
 use serde_json::Value;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn bench(arguments: &[&str]) -> Output {
@@ -50,6 +52,8 @@ fn one_json_object_whose_fields_agree() {
     assert!(result.get("device").is_none() && result.get("device_memory_bytes").is_none(), "{text}");
 
     check_operators(&result);
+    // Of one step the medians are its times.
+    assert!((milliseconds(&result) / 1e3 / number("wall_s") - 1.0).abs() < 1e-3, "{text}");
 
     let without = printed(&["--config", "2m", "--threads", "1", "--steps", "2", "--json"]);
     let without: Value = serde_json::from_str(&without).unwrap();
@@ -67,9 +71,8 @@ fn check_operators(result: &Value) {
     }
     let of_all = |name: &str| operators.iter().filter_map(|operator| operator[name].as_f64()).sum::<f64>();
     assert_eq!(of_all("flops_per_step"), number("product_flops_per_step"));
-    // Of one step the medians are its times, so the parts are the whole; the rest is never below 0.
+    // Of one step the parts are the whole; the rest is never below 0.
     assert!((of_all("step_share") - 1.0).abs() < 1e-3, "{operators:?}");
-    assert!((of_all("ms") / 1e3 / number("wall_s") - 1.0).abs() < 1e-3, "{operators:?}");
     for operator in operators {
         let has_peak = operator["flops_per_step"].is_number() && result["peak_flops_per_s"].is_number();
         assert_eq!(operator["peak_share"].is_number(), has_peak, "{operator}");
@@ -78,6 +81,32 @@ fn check_operators(result: &Value) {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), operators.len(), "two operators of one name");
+}
+
+fn milliseconds(result: &Value) -> f64 {
+    result["operators"].as_array().unwrap().iter().map(|operator| operator["ms"].as_f64().unwrap()).sum()
+}
+
+/// On the stand-in for NVIDIA's library, whose kernels run on the CPU.
+#[test]
+fn a_device_is_measured_by_operator_too() {
+    let output = Command::new(env!("CARGO_BIN_EXE_essaim"))
+        .args(["bench", "--config", "2m", "--device", "cuda", "--threads", "2", "--steps", "1", "--ops", "--json"])
+        .env("LD_LIBRARY_PATH", Path::new(STAND_IN).parent().unwrap())
+        .output()
+        .unwrap();
+    let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    let result: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&result["path"], &result["device"], &result["steps"]),
+        (&"cuda:0".into(), &"A stand-in".into(), &1.into())
+    );
+    assert!((result["loss"].as_f64().unwrap() - 4096f64.ln()).abs() < 0.5, "{text}");
+    check_operators(&result);
+    for operator in result["operators"].as_array().unwrap() {
+        assert!(operator["ms"].as_f64().unwrap() > 0.0, "{operator}");
+    }
 }
 
 #[test]
