@@ -348,7 +348,7 @@ def verdict(results):
 def find_python(wanted):
     """A Python that has PyTorch. One that was asked for must have it."""
     for python in [wanted] if wanted else [sys.executable, "python3"]:
-        code, _, err = call([python, "-c", "import torch"], 60)
+        code, _, err = call([python, "-c", "import torch"], 120)
         if code == 0:
             return python
         if wanted:
@@ -389,7 +389,7 @@ def main():
     if args.prepare:
         return prepare(programs, args.prepare)
     visit = Visit(programs, args.device, None, args.json)
-    code, out, err = call([programs["essaim"], "devices", "--json"], 60)
+    code, out, err = call([programs["essaim"], "devices", "--json"], 120)
     if code != 0:
         stop(f"essaim devices: {(err.strip().splitlines() or ['no answer'])[-1]}")
     listed = json.loads(out.strip().splitlines()[-1])

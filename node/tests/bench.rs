@@ -6,14 +6,22 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn bench(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_essaim"));
-    command.env_remove("ESSAIM_KERNELS").arg("bench").args(arguments).output().unwrap()
+    command.env_remove("ESSAIM_KERNELS").arg("bench").args(arguments);
+    command
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
 }
 
 /// What a run that succeeds prints.
 fn printed(arguments: &[&str]) -> String {
-    let output = bench(arguments);
+    printed_by(arguments, bench(arguments))
+}
+
+fn printed_by(arguments: &[&str], output: Output) -> String {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && errors.is_empty(), "bench {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
@@ -90,13 +98,9 @@ fn milliseconds(result: &Value) -> f64 {
 /// On the stand-in for NVIDIA's library, whose kernels run on the CPU.
 #[test]
 fn a_device_is_measured_by_operator_too() {
-    let output = Command::new(env!("CARGO_BIN_EXE_essaim"))
-        .args(["bench", "--config", "2m", "--device", "cuda", "--threads", "2", "--steps", "1", "--ops", "--json"])
-        .env("LD_LIBRARY_PATH", Path::new(STAND_IN).parent().unwrap())
-        .output()
-        .unwrap();
-    let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    let arguments = ["--config", "2m", "--device", "cuda", "--threads", "2", "--steps", "1", "--ops", "--json"];
+    let libraries = Path::new(STAND_IN).parent().unwrap();
+    let text = printed_by(&arguments, command(&arguments).env("LD_LIBRARY_PATH", libraries).output().unwrap());
     let result: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&result["path"], &result["device"], &result["steps"]),

@@ -11,7 +11,7 @@ use crate::gemm::{GemmShape, Layout};
 /// Terms of a block: a panel of B stays in the first-level cache when it is 16 columns wide, else in the second. Others from 192 to
 /// 512 were no faster.
 const KC: usize = 384;
-/// Terms of a block when B is read where it lies. With half as many, C is read and written twice as often; with more, `down`'s weight gradient
+/// Terms of a block when B is read where it lies. With half as many, C is read and written twice as often; with 384, `down`'s weight gradient
 /// is slower.
 const KC_UNPACKED: usize = 256;
 /// Rows of a block of A, at most: 252 × 400 elements take 400 KiB of the second-level cache.

@@ -39,17 +39,8 @@ impl Clock {
         self.book(device, |times, spent| times.model.add(operator, spent), work)
     }
 
-    /// Runs `work`, which queues the clipping of the gradient.
-    pub(super) fn time_clip(&self, device: &Device, work: impl FnOnce() -> Done) -> Done {
-        self.book(device, |times, spent| times.clip += spent, work)
-    }
-
-    /// Runs `work`, which queues the optimiser's update.
-    pub(super) fn time_optimizer(&self, device: &Device, work: impl FnOnce() -> Done) -> Done {
-        self.book(device, |times, spent| times.optimizer += spent, work)
-    }
-
-    fn book(
+    /// Runs `work`, which queues something on `device`, and has `account` keep its time.
+    pub(super) fn book(
         &self,
         device: &Device,
         account: impl FnOnce(&mut DeviceTimes, Duration),

@@ -187,9 +187,11 @@ impl<'a> DeviceInnerLoop<'a> {
         let tokens = Tokens { inputs, targets };
         self.model.inner_gradients(self.params.view(..), tokens, &mut self.grads, losses.reborrow(), &self.clock)?;
         let clip_norm = float64(manifest.inner.clip_norm) as f32;
-        self.clock.time_clip(&self.device, || {
-            self.gate.clip(&self.device, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor)
-        })
+        self.clock.book(
+            &self.device,
+            |times, spent| times.clip += spent,
+            || self.gate.clip(&self.device, &mut self.grads, losses.as_view(), clip_norm, norm_and_factor),
+        )
     }
 
     /// The optimiser's update, which happens only if the step counts.
@@ -204,14 +206,18 @@ impl<'a> DeviceInnerLoop<'a> {
             second: &mut self.second,
         };
         let flag = self.gate.flag();
-        self.clock.time_optimizer(&self.device, || {
-            optimizer::adamw(&self.device, &self.stretches, &scalars, &mut state, flag)?;
-            let scalars = muon::Scalars::new(inner, lr);
-            match &mut self.muon {
-                Some(muon) => muon.update(&self.device, self.model.layout(), &scalars, &mut state, flag),
-                None => Ok(()),
-            }
-        })
+        self.clock.book(
+            &self.device,
+            |times, spent| times.optimizer += spent,
+            || {
+                optimizer::adamw(&self.device, &self.stretches, &scalars, &mut state, flag)?;
+                let scalars = muon::Scalars::new(inner, lr);
+                match &mut self.muon {
+                    Some(muon) => muon.update(&self.device, self.model.layout(), &scalars, &mut state, flag),
+                    None => Ok(()),
+                }
+            },
+        )
     }
 
     /// From now on, waits for each operator and keeps its time: steps become slower, their results stay the same.

@@ -337,28 +337,28 @@ fn block_backward(
     grads: &mut Buffer<f32>,
 ) -> Done {
     let GradientView { mut stream, mut q, mut k, mut v, mut activation, mut gate, mut up } = gradient;
-    let mut linear =
-        |matrix, dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
-            let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
-            pass.linear_backward(matrix, dy.as_view(), x.as_view(), w, dw, (dx, more))
-        };
-    linear(Matrix::Down, &stream, &view.activation, &block.down, activation.reborrow(), false)?;
+    let linear = |grads: &mut Buffer<f32>,
+                  matrix,
+                  dy: &ViewMut<'_, f32>,
+                  x: &ViewMut<'_, f32>,
+                  range: &Range<usize>,
+                  dx: ViewMut<'_, f32>,
+                  more| {
+        let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
+        pass.linear_backward(matrix, dy.as_view(), x.as_view(), w, dw, (dx, more))
+    };
+    linear(grads, Matrix::Down, &stream, &view.activation, &block.down, activation.reborrow(), false)?;
     let (saved_gate, saved_up) = (view.gate.as_view(), view.up.as_view());
     pass.timed(Operator::Activation, || {
         ops::swiglu_backward(pass.device, saved_gate, saved_up, activation.as_view(), gate.reborrow(), up.reborrow())
     })?;
-    linear(Matrix::GateUp, &gate, &view.ffn_in, &block.gate, narrow.reborrow(), false)?;
-    linear(Matrix::GateUp, &up, &view.ffn_in, &block.up, narrow.reborrow(), true)?;
+    linear(grads, Matrix::GateUp, &gate, &view.ffn_in, &block.gate, narrow.reborrow(), false)?;
+    linear(grads, Matrix::GateUp, &up, &view.ffn_in, &block.up, narrow.reborrow(), true)?;
     let gains = block.ffn_norm.clone();
     let saved = (view.middle.as_view(), params.range(gains.clone()), view.ffn_rstd.as_view());
     pass.norm_backward(saved, narrow.as_view(), stream.reborrow(), true, grads.view_mut(gains))?;
 
-    let mut linear =
-        |matrix, dy: &ViewMut<'_, f32>, x: &ViewMut<'_, f32>, range: &Range<usize>, dx: ViewMut<'_, f32>, more| {
-            let (w, dw) = (params.range(range.clone()), grads.view_mut(range.clone()));
-            pass.linear_backward(matrix, dy.as_view(), x.as_view(), w, dw, (dx, more))
-        };
-    linear(Matrix::Output, &stream, &view.attention_out, &block.o, narrow.reborrow(), false)?;
+    linear(grads, Matrix::Output, &stream, &view.attention_out, &block.o, narrow.reborrow(), false)?;
     pass.timed(Operator::AttentionBackward, || {
         ops::attention_backward(
             pass.device,
@@ -376,9 +376,9 @@ fn block_backward(
         )
     })?;
     pass.rotate(q.reborrow(), k.reborrow(), true)?;
-    linear(Matrix::Qkv, &q, &view.attention_in, &block.q, narrow.reborrow(), false)?;
-    linear(Matrix::Qkv, &k, &view.attention_in, &block.k, narrow.reborrow(), true)?;
-    linear(Matrix::Qkv, &v, &view.attention_in, &block.v, narrow.reborrow(), true)?;
+    linear(grads, Matrix::Qkv, &q, &view.attention_in, &block.q, narrow.reborrow(), false)?;
+    linear(grads, Matrix::Qkv, &k, &view.attention_in, &block.k, narrow.reborrow(), true)?;
+    linear(grads, Matrix::Qkv, &v, &view.attention_in, &block.v, narrow.reborrow(), true)?;
     let gains = block.attention_norm.clone();
     let saved = (view.stream.as_view(), params.range(gains.clone()), view.attention_rstd.as_view());
     pass.norm_backward(saved, narrow.as_view(), stream, true, grads.view_mut(gains))

@@ -170,8 +170,8 @@ impl Profile {
         let all = start.elapsed();
         let nanos = first.as_nanos() * all.as_nanos() / (first + second).as_nanos().max(1);
         let first = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(all);
-        self.spent[operators[0].index()] += first;
-        self.spent[operators[1].index()] += all - first;
+        self.add(operators[0], first);
+        self.add(operators[1], all - first);
     }
 
     /// Books `spent` on `operator`'s account.
